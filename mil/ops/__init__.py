@@ -1,47 +1,25 @@
 """The operations of MIL, one small function each, in files by family as in coremltools' `ops/defs`.
 
-See `arguments.py` for what a function is handed and what it returns.
+See `arguments.py` for what a function is handed and what it returns, `catalogue.py` for what belongs where.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 
 from mil.errors import MilError
-
-FAMILIES = (
-    "activation",
-    "classify",
-    "compression",
-    "conv",
-    "elementwise_binary",
-    "elementwise_unary",
-    "image_resizing",
-    "linear",
-    "lists",
-    "normalization",
-    "pool",
-    "quantization",
-    "random",
-    "recurrent",
-    "reduction",
-    "scatter_gather",
-    "states",
-    "tensor_operation",
-    "tensor_transformation",
-    "transformers",
-)
+from mil.ops.catalogue import CATALOGUE, family_of
 
 
 @cache
-def registered() -> dict[str, Callable]:
+def registered() -> Mapping[str, Callable]:
     """Return every operation that the interpreter knows, by name."""
     found: dict[str, Callable] = {}
-    for family in FAMILIES:
+    for family in CATALOGUE:
         module = importlib.import_module(f"mil.ops.{family}")
         found |= {name.rstrip("_"): f for name, f in vars(module).items() if _is_operation(f, module.__name__)}
-    return found
+    return MappingProxyType(found)
 
 
 def _is_operation(member: object, module: str) -> bool:
@@ -50,7 +28,10 @@ def _is_operation(member: object, module: str) -> bool:
 
 def find(operation: str, layer: str) -> Callable:
     """Return the function of an operation; raises MilError naming the operation, its layer and what to do."""
-    try:
-        return registered()[operation]
-    except KeyError:
-        raise MilError(f"op `{operation}` ({layer}): not in the interpreter; add it to mil/ops/") from None
+    known = registered()
+    if operation in known:
+        return known[operation]
+    family = family_of(operation)
+    if family is None:
+        raise MilError(f"op `{operation}` ({layer}): not an operation of MIL that coremltools 9.0 knows")
+    raise MilError(f"op `{operation}` ({layer}): not in the interpreter; add it to mil/ops/{family}.py")

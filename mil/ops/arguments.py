@@ -9,18 +9,23 @@ function is handed; the binder converts constants once, when the program is boun
     Ints       a list of Python ints          Int      a Python int
     Bools      a list of Python bools         Bool     a Python bool
     Floats     a list of Python floats        Float    a Python float
-    Str        a Python str
+    Str        a Python str                  Strs      a list of them
+    State      a tensor that outlives the run, to read and to replace
+    TensorList a list of tensors, to read; writing makes another
+    list[int] | list[str] and the like: whatever the program gives, as Python values
+
+`Tensor | None` without a default is an optional input before a required one: None where the program leaves it out.
 
 A function returns a tensor, or a tuple of tensors where the operation has several outputs. It computes in the width
 it is given and does not round: the executor rounds every result to its declared type and checks its shape. A result
 of another float or integer width is fine; a float where an integer is declared, or the reverse, is an error.
 
-A keyword-only parameter is no input of the operation; the executor fills it in:
+A keyword-only parameter is an input that only an older opset has, except one that the executor fills in:
 
     rounding   Rounding, for operations that keep a state while they run (lstm, gru, rnn, cumsum …)
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -34,9 +39,32 @@ Int: TypeAlias = int
 Bool: TypeAlias = bool
 Float: TypeAlias = float
 Str: TypeAlias = str
-Rounding: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+Strs: TypeAlias = list[str]
 
 
-def exact(value: Tensor) -> Tensor:
-    """The rounding of a mode that does not round."""
-    return value
+@dataclass
+class State:
+    """A state of a program: the tensor that it holds now."""
+
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class TensorList:
+    """A list of MIL: tensors, or None where nothing has been written yet."""
+
+    elements: tuple[Tensor | None, ...]
+    dynamic_length: bool
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Brings a tensor to the values that `dtype` has, in the width it came in; None changes nothing."""
+
+    dtype: torch.dtype | None = None
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return value if self.dtype is None else value.to(self.dtype).to(value.dtype)
+
+
+exact = Rounding()

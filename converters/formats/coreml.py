@@ -1,0 +1,164 @@
+"""Core ML: a torch module becomes an `.mlpackage` whose bytes follow from its weights and options alone."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.types import QuernError, Range, Runner, Tensor
+
+SUFFIX = ".mlpackage"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a module is converted.
+
+    precision   type that the program computes in
+    target      the oldest system that must load it
+    """
+
+    precision: Literal["fp32", "fp16"] = "fp16"
+    target: Literal["iOS15", "iOS16", "iOS17", "iOS18"] = "iOS17"
+
+
+def exact(options: Options) -> Options:
+    """Return the options that convert without loss of precision."""
+    return replace(options, precision="fp32")
+
+
+def convert(
+    module: Any,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    metadata: Mapping[str, str],
+    options: Options,
+    destination: Path,
+) -> None:
+    """Write a traceable torch module as an `.mlpackage`, canonical: equal modules give equal bytes anywhere.
+
+    inputs, outputs   names, shapes and types of the module's arguments and results, in their order
+    metadata          strings that the package carries beside coremltools' own
+
+    Raises QuernError where the target cannot take a declared type.
+    """
+    from converters.toolchain import coremltools
+    from mil.package import read_package, without_build_traces, write_package
+
+    ct = coremltools()
+    _check_types([*inputs, *outputs], options.target)
+    with tempfile.TemporaryDirectory(prefix="quern-") as scratch:
+        draft = Path(scratch) / "draft.mlpackage"
+        ct.convert(
+            _traced(module, inputs),
+            inputs=[_declared(ct, tensor, i) for i, tensor in enumerate(inputs)],
+            outputs=[ct.TensorType(name=tensor.name, dtype=_dtype(tensor)) for tensor in outputs],
+            convert_to="mlprogram",
+            minimum_deployment_target=getattr(ct.target, options.target),
+            compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[options.precision],
+            skip_model_load=True,
+        ).save(str(draft))
+        package = read_package(draft)
+        spec = without_build_traces(package.spec)
+        _describe(spec, [*inputs, *outputs], metadata)
+        weights = {f"weights/{path.name}": path for path in sorted((package.root / "weights").glob("*"))}
+        write_package(spec, weights, destination)
+
+
+def _check_types(tensors: Sequence[Tensor], target: str) -> None:
+    half = [tensor.name for tensor in tensors if tensor.dtype == "float16"]
+    if half and target == "iOS15":
+        raise QuernError(f"{half[0]}: declared float16, which an iOS15 program cannot take or return; target iOS16")
+
+
+def _traced(module: Any, inputs: Sequence[Tensor]) -> Any:
+    """Return the module traced on zeros, in single precision; ranges are traced at their upper bound.
+
+    At a length of one, torch may take an axis for one to broadcast over.
+    """
+    import torch
+
+    dtypes = {"int32": torch.int32}
+    shapes = [[size.high if isinstance(size, Range) else size for size in tensor.shape] for tensor in inputs]
+    zeros = [
+        torch.zeros(shape, dtype=dtypes.get(t.dtype, torch.float32)) for shape, t in zip(shapes, inputs, strict=True)
+    ]
+    with torch.no_grad():
+        return torch.jit.trace(module, tuple(zeros), check_trace=False)
+
+
+def _declared(ct: Any, tensor: Tensor, place: int) -> Any:
+    """Return the input as coremltools declares it; symbols are named by place, for its own names count up."""
+    shape = [
+        ct.RangeDim(size.low, size.high, default=size.low, symbol=f"i{place}d{axis}")
+        if isinstance(size, Range)
+        else size
+        for axis, size in enumerate(tensor.shape)
+    ]
+    return ct.TensorType(name=tensor.name, shape=shape, dtype=_dtype(tensor))
+
+
+def _dtype(tensor: Tensor) -> Any:
+    import numpy as np
+
+    return np.dtype(tensor.dtype).type
+
+
+def _describe(spec: Any, tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> None:
+    """Write what the tensors mean, and the metadata, into the model's description."""
+    meanings = {tensor.name: f"({', '.join(tensor.axes)}): {tensor.unit}" for tensor in tensors}
+    for feature in [*spec.description.input, *spec.description.output]:
+        feature.shortDescription = meanings[feature.name]
+    spec.description.metadata.userDefined.update(metadata)
+
+
+def compiler(choice: str) -> dict[str, str]:
+    """Return which compiler makes the bundle here: Apple's where it is installed and allowed, ours elsewhere.
+
+    Raises QuernError where Apple's is asked for and there is none.
+    """
+    if choice == "builtin" or (choice == "auto" and shutil.which("xcrun") is None):
+        return {"name": "builtin"}
+    if shutil.which("xcrun") is None:
+        raise QuernError("--compiler apple: `xcrun coremlcompiler` needs macOS with Xcode; use --compiler builtin")
+    found = subprocess.run(["xcrun", "coremlcompiler", "version"], capture_output=True, text=True, check=False)
+    return {"name": "coremlcompiler", "version": found.stdout.strip()}
+
+
+def compile(artifact: Path, name: str, choice: str, destination: Path) -> None:
+    """Write `<name>.mlmodelc`, compiled from a package, into a folder; raises MilError or QuernError if it cannot be."""
+    with tempfile.TemporaryDirectory(prefix="quern-", dir=destination) as scratch:
+        package = Path(scratch) / f"{name}{SUFFIX}"  # a bundle is called what its package is called
+        shutil.copytree(artifact, package, copy_function=os.link)
+        if compiler(choice)["name"] == "builtin":
+            from mil.compile import compile_package
+
+            compile_package(package, destination)
+            return
+        command = ["xcrun", "coremlcompiler", "compile", str(package), str(destination)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise QuernError(f"{name}: coremlcompiler: {' '.join(done.stderr.split())}")
+
+
+def runner(artifact: Path, precision: str) -> Runner:
+    """Return a package as a function, run by the interpreter; precision is "declared", "float32" or "float64"."""
+    import mil
+
+    program = mil.load(artifact)
+    return lambda arrays: program.run(arrays, precision=precision)
+
+
+def runner(artifact: Path, precision: str) -> Runner:
+    """Return the package's program as a function, run by the interpreter.
+
+    precision   "declared" computes in the types that the program names, "float32" in single precision throughout
+    """
+    from mil.program import load
+
+    program = load(artifact)
+    return lambda arrays: program.run(arrays, precision)

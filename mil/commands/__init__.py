@@ -1,0 +1,1 @@
+"""The commands of `python -m mil`; see `mil/cli.py`."""

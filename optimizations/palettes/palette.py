@@ -1,0 +1,168 @@
+"""The palette of one weight: made by optimal k-means, kept as files, and held against the weight."""
+
+import json
+import math
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mil.packing import pack
+from mil.types import BY_NAME
+from optimizations.palettes.kmeans import Palette, cluster, compiled
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the values of a weight share palettes.
+
+    nbits       width of an index; a palette has 2^nbits entries
+    axis        the axis of output channels, along which groups and scales lie
+    groups      how many palettes, each for as many neighbouring channels; 1: one for the whole tensor
+    scaled      whether each channel is divided by its largest magnitude first
+    """
+
+    nbits: int
+    axis: int = 0
+    groups: int = 1
+    scaled: bool = False
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What a program holds in place of a weight.
+
+    indices         packed indices in row-major order of the weight, uint8
+    entries         (groups, 2^nbits)  the weight's type, ascending in each group
+    scales          (channels,)  the weight's type; None where they are all one
+    squared_error   against the weight, before the product with the scales is rounded
+    """
+
+    indices: np.ndarray
+    entries: np.ndarray
+    scales: np.ndarray | None
+    squared_error: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far decoded values are from the original ones.
+
+    max, rms    of the difference
+    relative    rms of the difference over rms of the originals; 0 where all are 0
+    cosine      of the two as vectors; 1 where both are 0
+    """
+
+    max: float
+    rms: float
+    relative: float
+    cosine: float
+
+
+def recipe(weight: np.ndarray, layout: Layout) -> dict[str, Any]:
+    """Return all that a palette depends on, for the store: one palette for the whole tensor knows no shape."""
+    facts: dict[str, Any] = {
+        "palette": sha256(np.ascontiguousarray(weight).data).hexdigest(),
+        "dtype": str(weight.dtype),
+        "nbits": layout.nbits,
+    }
+    if layout.groups > 1 or layout.scaled:
+        facts |= {"shape": list(weight.shape), "axis": layout.axis, "groups": layout.groups, "scaled": layout.scaled}
+    return facts
+
+
+def make(weight: np.ndarray, layout: Layout) -> Weight:
+    """Return the palettes of a weight, fp16 or fp32, with the least squared error each.
+
+    Scaled channels are clustered by their quotients, with the square of the scale as importance, so that it is the
+    error of the weight itself that is least. Raises ValueError for a weight with nan or infinite values.
+    """
+    channels = np.moveaxis(weight, layout.axis, 0)
+    rows = channels.reshape(channels.shape[0], -1)  # (channel, value)
+    scales = _scales(rows) if layout.scaled else None
+    palettes = [
+        _palette(rows[chosen], None if scales is None else scales[chosen], layout.nbits)
+        for chosen in np.split(np.arange(len(rows)), layout.groups)
+    ]
+    indices = np.concatenate([palette.indices for palette in palettes]).reshape(channels.shape)
+    return Weight(
+        pack(np.moveaxis(indices, 0, layout.axis), BY_NAME[f"uint{layout.nbits}"]),
+        np.stack([palette.entries for palette in palettes]),
+        scales,
+        sum(palette.squared_error for palette in palettes),
+    )
+
+
+def _scales(rows: np.ndarray) -> np.ndarray:
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(rows))} of {rows.size} values are nan or infinite")
+    largest = np.abs(rows).max(axis=1)
+    return np.where(largest == 0, largest.dtype.type(1), largest)
+
+
+def _palette(rows: np.ndarray, scales: np.ndarray | None, nbits: int) -> Palette:
+    if scales is None:
+        return cluster(rows, 1 << nbits)
+    wide = scales[:, None].astype(np.float32)
+    importance = np.broadcast_to(wide.astype(np.float64) ** 2, rows.shape)
+    return cluster(rows.astype(np.float32) / wide, 1 << nbits, importance, entry_type=rows.dtype)
+
+
+def save(weight: Weight, folder: Path) -> None:
+    """Write a palettized weight into a folder; equal weights are equal bytes."""
+    np.save(folder / "indices.npy", weight.indices)
+    np.save(folder / "entries.npy", weight.entries)
+    if weight.scales is not None:
+        np.save(folder / "scales.npy", weight.scales)
+    (folder / "palette.json").write_text(json.dumps({"squared_error": weight.squared_error}))
+
+
+def load(folder: Path) -> Weight:
+    """Return the palettized weight that `save` wrote into the folder."""
+    scales = folder / "scales.npy"
+    return Weight(
+        np.load(folder / "indices.npy"),
+        np.load(folder / "entries.npy"),
+        np.load(scales) if scales.exists() else None,
+        json.loads((folder / "palette.json").read_text())["squared_error"],
+    )
+
+
+def difference(original: np.ndarray, decoded: np.ndarray) -> Difference:
+    """Return how far decoded values, of the same shape, are from the original ones."""
+    largest, squares, original_squares, decoded_squares, products = _moments(
+        original.reshape(-1).astype(np.float32), decoded.reshape(-1).astype(np.float32)
+    )
+    lengths = math.sqrt(original_squares) * math.sqrt(decoded_squares)
+    return Difference(
+        largest,
+        math.sqrt(squares / original.size),
+        math.sqrt(squares / original_squares) if original_squares else 0.0,
+        products / lengths if lengths else float(original_squares == decoded_squares),
+    )
+
+
+@compiled
+def _moments(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float, float]:
+    largest = squares = x_squares = y_squares = products = 0.0
+    for i in range(x.size):
+        a, b = np.float64(x[i]), np.float64(y[i])
+        largest = max(largest, abs(a - b))
+        squares += (a - b) * (a - b)
+        x_squares += a * a
+        y_squares += b * b
+        products += a * b
+    return largest, squares, x_squares, y_squares, products
+
+
+def is_faithful(weight: Weight, original: np.ndarray, found: Difference) -> bool:
+    """Whether decoded values are as far from the original as their palette says.
+
+    They may be further by the rounding of their product with the scales: half a unit in the last place of each.
+    """
+    claimed = math.sqrt(weight.squared_error)
+    measured = found.rms * math.sqrt(original.size)
+    length = math.sqrt(float(np.square(original, dtype=np.float64).sum()))
+    return bool(abs(measured - claimed) <= np.finfo(original.dtype).eps * length)

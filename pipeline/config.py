@@ -1,0 +1,316 @@
+"""variants.yaml → the matrix: which checkpoints exist, which variants of them are built, what is good enough.
+
+Every block under `variants` holds settings and axes. Each combination of axis values is one variant, whose settings
+are the block's, overlaid with those of its axis values in the order of the axes. The names of the axis values,
+joined by "-", name the variant; a value called `default` is not spelled.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline import plugins
+from pipeline.options import Complaints, build, convert
+from pipeline.types import Checkpoint, Limit, Pass, QuernError, Variant
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What variants.yaml declares.
+
+    recordings   folders of audio to measure on, the first that exists is taken; relative to the file's folder
+    """
+
+    checkpoints: Mapping[str, Checkpoint]
+    variants: tuple[Variant, ...]
+    recordings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Hub:
+    repository: str
+    revision: str
+    files: dict
+    gated: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise ValueError(f"revision: expected a commit of 40 hex digits, found {self.revision!r}")
+        for name, digest in self.files.items():
+            if not re.fullmatch("[0-9a-f]{64}", str(digest)):
+                raise ValueError(f"files.{name}: expected a sha256 of 64 hex digits, found {digest!r}")
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    network: str
+    licence: str
+    hub: dict | None = None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The settings of a variant, complete or in part; axis values hold the same ones."""
+
+    file: str = ""
+    format: str = "coreml"
+    form: dict = field(default_factory=dict)
+    convert: dict = field(default_factory=dict)
+    optimize: list = field(default_factory=list)
+    checks: list = field(default_factory=list)
+    limits: dict = field(default_factory=dict)
+    checkpoint: list = field(default_factory=list)
+    axes: dict = field(default_factory=dict)
+    only: dict = field(default_factory=dict)
+
+
+_SETTINGS = ("file", "format", "form", "convert", "optimize", "checks", "limits")
+
+
+@dataclass(frozen=True)
+class _Limit:
+    least: float | dict | None = None
+    most: float | dict | None = None
+    unit: str = ""
+    reason: str = ""
+    required: Literal["build", "publish"] | None = None
+
+
+def read_matrix(path: Path) -> Matrix:
+    """Read variants.yaml; raises QuernError with everything that is wrong with it, one line each."""
+    complaints = Complaints()
+    written = _load(path, complaints)
+    for name in written:
+        if name not in ("recordings", "checkpoints", "variants"):
+            complaints.unknown(str(name), "section", ("recordings", "checkpoints", "variants"))
+    checkpoints = dict(_checkpoints(_mapping(written, "checkpoints", complaints), complaints))
+    variants = _variants(_mapping(written, "variants", complaints), checkpoints, complaints)
+    recordings = convert(tuple[str, ...], written.get("recordings", []), "recordings", complaints)
+    if complaints:
+        raise QuernError("\n".join(f"{path.name}: {complaint}" for complaint in dict.fromkeys(complaints)))
+    return Matrix(checkpoints, variants, recordings)
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader that complains of keys written twice, which YAML forbids and PyYAML lets pass."""
+
+    complaints: Complaints
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
+    seen: set[object] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            loader.complaints.add(f"line {key_node.start_mark.line + 1}", f"'{key}' is declared twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def _load(path: Path, complaints: Complaints) -> dict:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise QuernError(f"{path}: cannot be read: {error.strerror}") from None
+    loader = _Loader(text)
+    loader.complaints = complaints
+    try:
+        written = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise QuernError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(written, dict):
+        raise QuernError(f"{path.name}: expected a mapping with `checkpoints` and `variants`")
+    return written
+
+
+def _mapping(written: Mapping, name: str, complaints: Complaints) -> dict:
+    found = written.get(name)
+    if not isinstance(found, dict):
+        complaints.add(name, "missing" if found is None else "expected a mapping")
+        return {}
+    return found
+
+
+def _checkpoints(written: Mapping, complaints: Complaints) -> Iterator[tuple[str, Checkpoint]]:
+    for name, settings in written.items():
+        path = f"checkpoints.{name}"
+        found = build(_Checkpoint, settings, path, complaints)
+        if found is None:
+            continue
+        if found.network not in plugins.names("network"):
+            complaints.unknown(f"{path}.network.{found.network}", "network", plugins.names("network"))
+            continue
+        hub = _Hub("", "0" * 40, {}) if found.hub is None else build(_Hub, found.hub, f"{path}.hub", complaints)
+        if hub is not None:
+            yield (
+                name,
+                Checkpoint(
+                    name, found.network, found.licence, hub.repository, hub.revision, hub.gated, dict(hub.files)
+                ),
+            )
+
+
+def _variants(written: Mapping, checkpoints: Mapping[str, Checkpoint], complaints: Complaints) -> tuple[Variant, ...]:
+    found: dict[str, Variant] = {}
+    for name, settings in written.items():
+        path = f"variants.{name}"
+        block = build(_Block, settings, path, complaints)
+        if block is None:
+            continue
+        for variant in _block_variants(block, settings, path, checkpoints, complaints):
+            if variant.id in found:
+                complaints.add(path, f"'{variant.id}' is declared twice; give an axis value another name")
+            found[variant.id] = variant
+    return tuple(found.values())
+
+
+def _block_variants(
+    block: _Block, settings: dict, path: str, checkpoints: Mapping[str, Checkpoint], complaints: Complaints
+) -> Iterator[Variant]:
+    base = {name: settings[name] for name in _SETTINGS if name in settings}
+    for id_ in block.checkpoint:
+        if id_ not in checkpoints:
+            complaints.unknown(f"{path}.checkpoint.{id_}", "checkpoint", checkpoints)
+    known = [checkpoints[id_] for id_ in block.checkpoint if id_ in checkpoints]
+    axes = list(_axes(block, path, complaints))
+    for network in {checkpoint.network for checkpoint in known}:
+        for place, fragment in [(path, base), *(value for axis in axes for value in axis.values())]:
+            _settings(fragment, network, base, place, complaints)
+    if complaints:
+        return
+    for checkpoint in known:
+        for labels in itertools.product(*axes):
+            fragments = [axis[label][1] for axis, label in zip(axes, labels, strict=True)]
+            if _allowed(fragments, dict(zip(block.axes, labels, strict=True))):
+                name = "-".join(label for label in labels if label != "default")
+                merged = _overlay(base, *fragments)
+                yield _variant(name, merged, checkpoint, f"{path}/{name}", complaints)
+
+
+def _axes(block: _Block, path: str, complaints: Complaints) -> Iterator[dict[str, tuple[str, dict]]]:
+    """Yield each axis as label → (path in the file, settings)."""
+    for axis, values in block.axes.items():
+        if not isinstance(values, dict) or not values:
+            complaints.add(f"{path}.axes.{axis}", "expected a mapping from the name of each value to its settings")
+            continue
+        for label, settings in values.items():
+            build(_Block, settings or {}, f"{path}.axes.{axis}.{label}", complaints)
+        yield {str(label): (f"{path}.axes.{axis}.{label}", dict(settings or {})) for label, settings in values.items()}
+
+
+def _allowed(fragments: list[dict], labels: dict[str, str]) -> bool:
+    return all(
+        labels.get(axis) in [str(label) for label in allowed]
+        for fragment in fragments
+        for axis, allowed in fragment.get("only", {}).items()
+    )
+
+
+def _overlay(base: dict, *fragments: dict) -> dict:
+    """Return the settings of `base` with each fragment laid over it; mappings merge, anything else is replaced."""
+    merged = dict(base)
+    for fragment in fragments:
+        for name, value in fragment.items():
+            both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+            merged[name] = _overlay(merged[name], value) if both else value
+    return merged
+
+
+def _variant(name: str, merged: dict, checkpoint: Checkpoint, path: str, complaints: Complaints) -> Variant:
+    form, options, passes, limits = _settings(merged, checkpoint.network, merged, path, complaints)
+    checks = tuple(merged.get("checks", ()))
+    for limit in limits:
+        if limit.measurement.split(".")[0] not in checks:
+            complaints.add(f"{path}.limits.{limit.measurement}", "a limit without its check; add the check to `checks`")
+        if limit.least is None and limit.most is None:
+            complaints.add(f"{path}.limits.{limit.measurement}", "expected `least` or `most`, found neither")
+        for word in ("unit", "reason"):
+            if not merged["limits"][limit.measurement].get(word):
+                complaints.add(f"{path}.limits.{limit.measurement}.{word}", "missing; expected text")
+    if not merged.get("file"):
+        complaints.add(f"{path}.file", "missing; expected the name of the artifact's file")
+    return Variant(
+        name=name,
+        file=merged.get("file", ""),
+        checkpoint=checkpoint,
+        network=checkpoint.network,
+        form=form,
+        format=merged.get("format", "coreml"),
+        convert=options,
+        optimize=passes,
+        checks=checks,
+        limits=limits,
+    )
+
+
+def _settings(
+    written: dict, network: str, whole: dict, path: str, complaints: Complaints
+) -> tuple[Any, Any, tuple[Pass, ...], tuple[Limit, ...]]:
+    """Return form, convert options, passes and limits, after complaining of everything wrong with them."""
+    form = build(plugins.network(network).Form, written.get("form", {}), f"{path}.form", complaints)
+    target = written.get("format", whole.get("format", "coreml"))
+    if target not in plugins.names("format"):
+        complaints.unknown(f"{path}.format.{target}", "format", plugins.names("format"))
+        return form, None, (), ()
+    options = build(plugins.format_(target).Options, written.get("convert", {}), f"{path}.convert", complaints)
+    passes = tuple(_passes(written.get("optimize", []), f"{path}.optimize", complaints))
+    for check in written.get("checks", []):
+        if check not in plugins.names("check"):
+            complaints.unknown(f"{path}.checks.{check}", "check", plugins.names("check"))
+    limits = tuple(_limits(written.get("limits", {}), f"{path}.limits", complaints))
+    return form, options, passes, limits
+
+
+def _passes(written: list, path: str, complaints: Complaints) -> Iterator[Pass]:
+    for index, item in enumerate(written):
+        place = f"{path}[{index}]"
+        if not isinstance(item, dict) or len(item) != 1:
+            complaints.add(place, "expected one pass with its options, such as `- palettize: {nbits: 6}`")
+            continue
+        [(name, options)] = item.items()
+        if name not in plugins.names("pass"):
+            complaints.unknown(f"{place}.{name}", "pass", plugins.names("pass"))
+            continue
+        yield Pass(name, build(plugins.pass_(name).Options, options or {}, f"{place}.{name}", complaints))
+
+
+def _limits(written: dict, path: str, complaints: Complaints) -> Iterator[Limit]:
+    for name, settings in written.items():
+        place = f"{path}.{name}"
+        check, _, measurement = str(name).partition(".")
+        if check not in plugins.names("check"):
+            complaints.unknown(place.removesuffix(f".{measurement}"), "check", plugins.names("check"))
+            continue
+        measures = plugins.check(check).MEASURES
+        if measurement not in measures:
+            complaints.unknown(place, "measurement", measures)
+            continue
+        found = build(_Limit, settings, place, complaints)
+        if found is None:
+            continue
+        unit = measures[measurement]
+        if found.unit and found.unit != unit:
+            complaints.add(
+                f"{place}.unit", f"expected '{unit}', which is what the check measures, found '{found.unit}'"
+            )
+        least, synthetic_least = _bound(found.least, f"{place}.least", complaints)
+        most, synthetic_most = _bound(found.most, f"{place}.most", complaints)
+        yield Limit(name, least, most, (synthetic_least, synthetic_most), unit, found.reason, found.required)
+
+
+def _bound(written: float | dict | None, path: str, complaints: Complaints) -> tuple[float | None, float | None]:
+    """Return a bound for trained and for synthetic weights: one number for both, or a column for each."""
+    if not isinstance(written, dict):
+        return written, written
+    for column in written:
+        if column not in ("trained", "synthetic"):
+            complaints.unknown(f"{path}.{column}", "column", ("trained", "synthetic"))
+    return tuple(convert(float, written.get(c), f"{path}.{c}", complaints) for c in ("trained", "synthetic"))  # type: ignore[return-value]

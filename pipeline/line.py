@@ -1,0 +1,200 @@
+"""The straight line: one variant, from its weights to a verified folder of files.
+
+    weights -> convert -> optimize* -> compile -> verify -> assemble
+
+Every step is asked of the store, which answers at once if anybody has done it before. The schedule is the order of
+the statements in `build`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import plugins, references, steps, weights
+from pipeline.assemble import assemble, is_assembled
+from pipeline.manifest import manifest
+from pipeline.recipe import key
+from pipeline.store import CorruptedError, MissingError, Store
+from pipeline.types import Artifact, CheckResult, Step, Subject, Taken, Variant
+from pipeline.verdict import judge
+
+STAGES = ("weights", "convert", "optimize", "compile", "verify", "assemble")
+NO_RECORDINGS = "no recordings to measure on; give --audio DIR"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one build shares among its variants.
+
+    out          folder of the artifacts; the store is `.store` below it
+    weights      how weights may be had, and the folder that is searched first
+    audio        what checks measure on
+    until        the stage after which a variant stops
+    """
+
+    out: Path
+    weights: weights.Mode
+    weights_dir: Path | None
+    audio: steps.Audio
+    compiler: str
+    until: str = "assemble"
+
+    @property
+    def store(self) -> Path:
+        return self.out / ".store"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of a variant."""
+
+    variant: Variant
+    weights: weights.Source
+    results: tuple[CheckResult, ...]
+    taken: tuple[Taken, ...]
+    folder: Path | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Stop(Exception):
+    """The stage after which the build was told to stop is done."""
+
+
+class _Walk:
+    """Takes the steps of one variant from a store, and remembers which."""
+
+    def __init__(self, store: Store, until: str) -> None:
+        self.store, self.until, self.stage = store, until, "weights"
+        self.taken: list[Taken] = []
+
+    def take(self, step: Step) -> Artifact:
+        started = time.perf_counter()
+        there = self.store.find(step)
+        artifact = there or self.store.get(step)
+        seconds = None if there else time.perf_counter() - started
+        self.taken.append(Taken(self.stage, step.name, key(step.recipe), seconds))
+        return artifact
+
+    def enter(self, stage: str) -> None:
+        if STAGES.index(stage) > STAGES.index(self.until):
+            raise _Stop
+        self.stage = stage
+
+
+def build(variant: Variant, settings: Settings, store: Store) -> Built:
+    """Take a variant down the line.
+
+    Raises MissingError if the store only looks and a step is missing; QuernError or MilError for what is wrong with
+    the inputs. A stored result that turns out to be altered is dropped and made again.
+    """
+    for _ in range(3):
+        try:
+            return _build(variant, settings, store)
+        except CorruptedError:
+            continue
+    return _build(variant, settings, store)
+
+
+def _build(variant: Variant, settings: Settings, store: Store) -> Built:
+    network = plugins.network(variant.network)
+    source = weights.find(variant.checkpoint, network.FILES, settings.weights, settings.weights_dir)
+    walk = _Walk(store, settings.until)
+    results: list[CheckResult] = []
+    folder, facts = None, {}
+    try:
+        state = walk.take(steps.weights(variant, source))
+        walk.enter("convert")
+        package = walk.take(steps.convert(variant, state, source.kind, variant.convert))
+        walk.enter("optimize")
+        for chosen in variant.optimize:
+            package = walk.take(steps.optimize(variant, chosen, package, store))
+        walk.enter("compile")
+        bundle = _compile(variant, settings, walk, package)
+        walk.enter("verify")
+        results = _verify(variant, settings, walk, source, state, package, bundle)
+        walk.enter("assemble")
+        facts = manifest(variant, source, walk.taken, package, bundle, settings.compiler)
+        folder = settings.out / variant.id
+        if not is_assembled(folder, facts, results):
+            if not store.builds:
+                raise MissingError(Step("assemble", {}, lambda folder: None))
+            assemble(folder, variant, package, bundle, facts, results, source, walk.taken)
+    except _Stop:
+        pass
+    return Built(variant, source, tuple(results), tuple(walk.taken), folder, facts)
+
+
+def _compile(variant: Variant, settings: Settings, walk: _Walk, package: Artifact) -> Artifact | None:
+    if not plugins.format_(variant.format).compiler(settings.compiler):
+        return None
+    return walk.take(steps.compile_(variant, package, settings.compiler))
+
+
+def _verify(
+    variant: Variant,
+    settings: Settings,
+    walk: _Walk,
+    source: weights.Source,
+    state: Artifact,
+    package: Artifact,
+    bundle: Artifact | None,
+) -> list[CheckResult]:
+    rungs: dict[str, Artifact | Path | str] = {}
+    if any("outputs" in plugins.check(name).NEEDS for name in variant.checks):
+        rungs = _ladder(variant, settings, walk, source, state, package)
+    results: list[CheckResult] = []
+    for name in variant.checks:
+        found = walk.take(_check_step(variant, name, package, bundle, rungs))
+        results += judge(variant, name, steps.measurements(found), source.kind == "trained")
+    return results
+
+
+def _ladder(
+    variant: Variant, settings: Settings, walk: _Walk, source: weights.Source, state: Artifact, package: Artifact
+) -> dict[str, Artifact | Path | str]:
+    """Run every rung of the ladder on the recordings, or say why it was not run."""
+    if not settings.audio.recordings:
+        return dict.fromkeys(("upstream", "network", "float32", "declared"), NO_RECORDINGS)
+    audio = settings.audio
+    reference = references.path(variant, state, audio)
+    exact = plugins.format_(variant.format).exact(variant.convert)
+    float32 = walk.take(steps.convert(variant, state, source.kind, exact))
+    return {
+        "upstream": reference if reference.exists() else references.ABSENT,
+        "network": walk.take(steps.network_outputs(variant, state, audio)),
+        "float32": walk.take(steps.program_outputs(variant, float32, "float32", audio)),
+        "declared": walk.take(steps.program_outputs(variant, package, "declared", audio)),
+    }
+
+
+def _check_step(
+    variant: Variant,
+    name: str,
+    package: Artifact,
+    bundle: Artifact | None,
+    rungs: Mapping[str, Artifact | Path | str],
+) -> Step:
+    """Show a check what it asks for, and nothing else, so that it is measured again only when that changes."""
+    network, needs = plugins.network(variant.network), plugins.check(name).NEEDS
+    shown = {"package": package} if "package" in needs else {}
+    if "bundle" in needs and bundle:
+        shown["bundle"] = bundle
+    if "outputs" not in needs:
+        rungs = {}
+    subject = Subject(
+        inputs=network.inputs(variant.form),
+        outputs=network.outputs(variant.form),
+        package=steps.artifact_path(package.path, variant) if "package" in shown else None,
+        bundle=steps.bundle_path(bundle.path, variant) if bundle and "bundle" in shown else None,
+        rungs={
+            rung: found.path / steps.OUTPUTS_FILE if isinstance(found, Artifact) else found
+            for rung, found in rungs.items()
+        },
+    )
+    facts = {what: artifact.digest for what, artifact in shown.items()} | {
+        rung: found.digest if isinstance(found, Artifact) else str(found) for rung, found in rungs.items()
+    }
+    read = [*shown.values(), *(found for found in rungs.values() if isinstance(found, Artifact))]
+    return steps.check(name, subject, read, facts)

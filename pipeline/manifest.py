@@ -1,0 +1,75 @@
+"""What an artifact is: its inputs, its making and its files. The same inputs give the same manifest, byte for byte.
+
+A manifest holds no clock, no host and no measured number; those stand in `run.json` and `checks.json`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline import plugins
+from pipeline.types import Artifact, Taken, Variant
+from pipeline.versions import versions
+from pipeline.weights import SEED, Source
+
+SCHEMA = 1
+
+
+def manifest(
+    variant: Variant,
+    source: Source,
+    taken: Sequence[Taken],
+    package: Artifact,
+    bundle: Artifact | None,
+    compiler: str,
+) -> dict[str, Any]:
+    """Return the manifest of a variant, ready to be written as JSON."""
+    network, target = plugins.network(variant.network), plugins.format_(variant.format)
+    checkpoint = variant.checkpoint
+    return _plain(
+        {
+            "schema": SCHEMA,
+            "variant": variant.id,
+            "network": variant.network,
+            "checkpoint": {
+                "id": checkpoint.id,
+                "weights": source.kind,
+                "licence": checkpoint.licence,
+                "repository": checkpoint.repository or None,
+                "revision": checkpoint.revision if checkpoint.repository else None,
+                "files": dict(source.digests) if source.digests else {"seed": SEED},
+            },
+            "form": variant.form,
+            "inputs": network.inputs(variant.form),
+            "outputs": network.outputs(variant.form),
+            "format": variant.format,
+            "convert": variant.convert,
+            "optimize": variant.optimize,
+            "compiler": target.compiler(compiler),
+            "tools": versions("torch", "coremltools", "numpy", "protobuf"),
+            "steps": [{"stage": step.stage, "name": step.name, "key": step.key} for step in taken],
+            "files": _files(variant, package, bundle),
+        }
+    )
+
+
+def _files(variant: Variant, package: Artifact, bundle: Artifact | None) -> dict[str, Any]:
+    """Return sha256 and size of every file, by its path in the variant's folder."""
+    suffix = plugins.format_(variant.format).SUFFIX
+    found = _listed(package, f"model{suffix}", f"{variant.file}{suffix}")
+    return found | (_listed(bundle, "", "") if bundle else {})
+
+
+def _listed(artifact: Artifact, inside: str, becomes: str) -> dict[str, Any]:
+    listing = json.loads((artifact.path / "files.json").read_text())["files"]
+    return {
+        f"{becomes}{name.removeprefix(inside)}": {"sha256": entry["sha256"], "size_bytes": entry["size"]}
+        for name, entry in sorted(listing.items())
+        if name.startswith(inside)
+    }
+
+
+def _plain(record: Any) -> Any:
+    """Return a record as JSON would give it back, so that records and files can be compared."""
+    return json.loads(json.dumps(record, default=asdict))

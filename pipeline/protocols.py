@@ -1,0 +1,105 @@
+"""What a plugin module has to offer, by folder. A plugin is a plain module; its file name is its name in variants.yaml.
+
+The top level of a plugin imports nothing heavy (torch, coremltools): reading the matrix imports every plugin it names.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.types import Arrays, Example, Measurement, Memo, Recording, Runner, Subject, Tensor
+
+
+class Network(Protocol):
+    """`converters/models/<name>.py`: one network.
+
+    FILES   the sets of file names a checkpoint may consist of, the preferred first
+    Form    dataclass of the options that a variant's `form` may set
+    """
+
+    FILES: tuple[tuple[str, ...], ...]
+    Form: type
+
+    def inputs(self, form: Any) -> tuple[Tensor, ...]:
+        """Return the inputs of the network in this form, in the order of the module's arguments."""
+
+    def outputs(self, form: Any) -> tuple[Tensor, ...]:
+        """Return the outputs, in the order that the module returns them."""
+
+    def read(self, files: dict[str, Path]) -> Arrays:
+        """Return the tensors of a checkpoint, by name, every one checked; raises QuernError for anything unexpected."""
+
+    def synthetic(self, seed: int) -> Arrays:
+        """Return a seeded stand-in of the true architecture and size, the same bytes on every machine."""
+
+    def load(self, state: Arrays, form: Any) -> Any:
+        """Return our network as a traceable torch module in evaluation mode."""
+
+    def reference(self, state: Arrays, form: Any) -> Runner:
+        """Return upstream's own code, untouched, with these weights; raises ImportError where it is not installed."""
+
+    def examples(self, form: Any, recordings: Sequence[Recording], thorough: bool = False) -> Iterator[Example]:
+        """Yield the inputs that parity is measured on, in a fixed order; more of them if `thorough`."""
+
+    def metadata(self, form: Any) -> dict[str, str]:
+        """Return the strings that the artifact carries for the apps that load it."""
+
+
+class Format(Protocol):
+    """`converters/formats/<name>.py`: one target format.
+
+    Options   dataclass of what a variant's `convert` may set
+    SUFFIX    of the artifact that `convert` writes
+    """
+
+    Options: type
+    SUFFIX: str
+
+    def convert(
+        self,
+        module: Any,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        metadata: Mapping[str, str],
+        options: Any,
+        destination: Path,
+    ) -> None:
+        """Write the torch module as an artifact of this format."""
+
+    def exact(self, options: Any) -> Any:
+        """Return the options that convert without loss of precision: the rung before the declared one."""
+
+    def compiler(self, choice: str) -> dict[str, str]:
+        """Return the compiler that `compile` will use here, and its version; empty where the format has none."""
+
+    def compile(self, artifact: Path, name: str, choice: str, destination: Path) -> None:
+        """Write the compiled form of an artifact, called `name`, into the folder `destination`."""
+
+    def runner(self, artifact: Path, precision: str) -> Runner:
+        """Return the artifact as a function; precision is "declared" or "float32"."""
+
+
+class OptimizationPass(Protocol):
+    """`optimizations/<name>.py`: one pass over a converted program.
+
+    Options   dataclass of what a variant may set
+    """
+
+    Options: type
+
+    def apply(self, source: Path, options: Any, memo: Memo, destination: Path) -> dict[str, Any]:
+        """Write the optimized program to `destination` and return what a reader of the manifest wants to know."""
+
+
+class Check(Protocol):
+    """`verify/<name>.py`: one check. It measures; variants.yaml holds the limits.
+
+    MEASURES   name of each measurement → its unit
+    NEEDS      what of the subject it looks at: "package", "bundle", "outputs"
+    """
+
+    MEASURES: dict[str, str]
+    NEEDS: tuple[str, ...]
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        """Return one measurement for each of MEASURES that applies, with value None where it could not be made."""

@@ -1,0 +1,253 @@
+"""The steps of the straight line: for each, its recipe and the work.
+
+A recipe names everything that decides the result: options, digests of what is read, the code that does the work and
+the versions of the tools. A runner's code stands only in the recipes of what runs.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline import plugins
+from pipeline.code import code_digest, package_digest
+from pipeline.recipe import key
+from pipeline.store import Store
+from pipeline.tensors import read_tensors, write_tensors
+from pipeline.types import Artifact, Example, Measurement, Pass, Recording, Runner, Step, Subject, Variant
+from pipeline.versions import versions
+from pipeline.weights import SEED, Source, file_digest
+
+WEIGHTS_FILE = "weights.safetensors"
+OUTPUTS_FILE = "outputs.safetensors"
+
+
+@dataclass(frozen=True)
+class Audio:
+    """What is measured on: recordings, and whether all that can be made of them or the usual share."""
+
+    recordings: tuple[Path, ...]
+    thorough: bool = False
+
+
+def weights(variant: Variant, source: Source) -> Step:
+    """Read a checkpoint, checked and stripped to its tensors, or make its stand-in."""
+    network = plugins.network(variant.network)
+    trained = source.kind == "trained"
+    recipe = {
+        "step": "weights",
+        "network": variant.network,
+        "source": dict(source.digests) if trained else {"seed": SEED},
+        "code": code_digest(network.read if trained else network.synthetic),
+        "versions": versions("numpy", "safetensors"),
+    }
+
+    def run(folder: Path) -> None:
+        state = network.read(dict(source.files)) if trained else network.synthetic(SEED)
+        write_tensors(state, folder / WEIGHTS_FILE)
+
+    return Step("weights", recipe, run)
+
+
+def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
+    """Convert our network with these weights into an artifact of the variant's format."""
+    network, target = plugins.network(variant.network), plugins.format_(variant.format)
+    metadata = network.metadata(variant.form) | {"quern.weights": _provenance(variant, kind)}
+    recipe = {
+        "step": "convert",
+        "network": variant.network,
+        "form": asdict(variant.form),
+        "format": variant.format,
+        "options": asdict(options),
+        "metadata": metadata,
+        "weights": state.digest,
+        "code": code_digest(network.load, network.inputs, network.outputs, target.convert),
+        "versions": versions("torch", "coremltools", "numpy", "protobuf"),
+    }
+
+    def run(folder: Path) -> None:
+        module = network.load(read_tensors(state.path / WEIGHTS_FILE), variant.form)
+        inputs, outputs = network.inputs(variant.form), network.outputs(variant.form)
+        target.convert(module, inputs, outputs, metadata, options, artifact_path(folder, variant))
+
+    return Step("convert", recipe, run, (state,))
+
+
+def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store) -> Step:
+    """Run one pass over a converted program."""
+    module = plugins.pass_(chosen.name)
+    code = code_digest(module.apply)
+    recipe = {
+        "step": chosen.name,
+        "options": asdict(chosen.options),
+        "input": artifact.digest,
+        "code": code,
+        "versions": versions("numpy", "protobuf"),
+    }
+
+    def run(folder: Path) -> None:
+        used: list[str] = []
+
+        def memo(facts: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+            step = Step(
+                f"{chosen.name}-part", {"step": f"{chosen.name}-part", "facts": dict(facts), "code": code}, compute
+            )
+            used.append(key(step.recipe))
+            return store.get(step).path
+
+        source, destination = artifact_path(artifact.path, variant), artifact_path(folder, variant)
+        findings = module.apply(source, chosen.options, memo, destination)
+        (folder / "findings.json").write_text(json.dumps(findings, indent=1, sort_keys=True))
+        store.note_uses(folder, used)
+
+    return Step(chosen.name, recipe, run, (artifact,))
+
+
+def compile_(variant: Variant, artifact: Artifact, compiler: str) -> Step:
+    """Compile an artifact into the form that a device loads."""
+    target = plugins.format_(variant.format)
+    recipe = {
+        "step": "compile",
+        "input": artifact.digest,
+        "name": variant.file,
+        "compiler": target.compiler(compiler),
+        "code": code_digest(target.compile),
+    }
+
+    def run(folder: Path) -> None:
+        target.compile(artifact_path(artifact.path, variant), variant.file, compiler, folder)
+
+    return Step("compile", recipe, run, (artifact,))
+
+
+def program_outputs(variant: Variant, artifact: Artifact, precision: str, audio: Audio) -> Step:
+    """Run a converted program on every example."""
+    target = plugins.format_(variant.format)
+    recipe = {
+        "step": "outputs",
+        "program": artifact.digest,
+        "precision": precision,
+        "examples": examples_recipe(variant, audio),
+        "code": [code_digest(target.runner), package_digest("mil")],
+        "versions": versions("torch", "numpy"),
+    }
+
+    def run(folder: Path) -> None:
+        runner = target.runner(artifact_path(artifact.path, variant), precision)
+        write_outputs(runner, examples(variant, audio), folder / OUTPUTS_FILE)
+
+    return Step("outputs", recipe, run, (artifact,))
+
+
+def network_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:
+    """Run our network, before any conversion, on every example."""
+    network = plugins.network(variant.network)
+    recipe = {
+        "step": "outputs",
+        "network": variant.network,
+        "weights": state.digest,
+        "examples": examples_recipe(variant, audio),
+        "code": code_digest(network.load, network.inputs, network.outputs),
+        "versions": versions("torch", "numpy"),
+    }
+
+    def run(folder: Path) -> None:
+        runner = module_runner(variant, state)
+        write_outputs(runner, examples(variant, audio), folder / OUTPUTS_FILE)
+
+    return Step("outputs", recipe, run, (state,))
+
+
+def check(name: str, subject: Subject, inputs: Sequence[Artifact], facts: Mapping[str, Any]) -> Step:
+    """Measure; the limits stand elsewhere, so that changing one measures nothing again."""
+    module = plugins.check(name)
+    recipe = {
+        "step": "check",
+        "check": name,
+        "facts": dict(facts),
+        "outputs": [asdict(tensor) for tensor in subject.outputs],
+        "code": code_digest(module.measure),
+    }
+
+    def run(folder: Path) -> None:
+        found = [asdict(measurement) for measurement in module.measure(subject)]
+        (folder / "measurements.json").write_text(json.dumps(found, indent=1))
+
+    return Step(name, recipe, run, tuple(inputs))
+
+
+def measurements(artifact: Artifact) -> list[Measurement]:
+    """Return what a check found, from its folder in the store."""
+    return [Measurement(**found) for found in json.loads((artifact.path / "measurements.json").read_text())]
+
+
+def artifact_path(folder: Path, variant: Variant) -> Path:
+    """Return where a step keeps the artifact of a variant."""
+    return folder / f"model{plugins.format_(variant.format).SUFFIX}"
+
+
+def bundle_path(folder: Path, variant: Variant) -> Path:
+    """Return where a step keeps the compiled form of a variant's artifact."""
+    return next(folder.glob(f"{variant.file}.*"))
+
+
+def examples_recipe(variant: Variant, audio: Audio) -> dict[str, Any]:
+    """Return what decides the examples that a variant is run on."""
+    return {
+        "form": asdict(variant.form),
+        "recordings": {path.name: _digest(path) for path in audio.recordings},
+        "thorough": audio.thorough,
+        "code": code_digest(plugins.network(variant.network).examples),
+    }
+
+
+def examples(variant: Variant, audio: Audio) -> Iterator[Example]:
+    """Yield the inputs that a variant's network is measured on."""
+    recordings = [_recording(path) for path in audio.recordings]
+    return plugins.network(variant.network).examples(variant.form, recordings, audio.thorough)
+
+
+_digest = cache(file_digest)
+
+
+@cache
+def _recording(path: Path) -> Recording:
+    from diarization.audio import read_recording
+
+    return read_recording(path)
+
+
+def module_runner(variant: Variant, state: Artifact) -> Runner:
+    """Return our torch module as a runner."""
+    import torch
+
+    network = plugins.network(variant.network)
+    module = network.load(read_tensors(state.path / WEIGHTS_FILE), variant.form)
+    inputs = [tensor.name for tensor in network.inputs(variant.form)]
+    outputs = [tensor.name for tensor in network.outputs(variant.form)]
+
+    def run(arrays: dict[str, Any]) -> dict[str, Any]:
+        with torch.inference_mode():
+            result = module(*(_widened(torch.from_numpy(arrays[name])) for name in inputs))
+        results = result if isinstance(result, tuple) else (result,)
+        return {name: value.numpy() for name, value in zip(outputs, results, strict=True)}
+
+    return run
+
+
+def _widened(tensor: Any) -> Any:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def write_outputs(runner: Runner, cases: Iterator[Example], path: Path) -> None:
+    """Run every example and write its outputs, one array per "<example>/<output>"."""
+    write_tensors({f"{c.name}/{name}": array for c in cases for name, array in runner(c.inputs).items()}, path)
+
+
+def _provenance(variant: Variant, kind: str) -> str:
+    checkpoint = variant.checkpoint
+    if kind == "synthetic":
+        return f"synthetic stand-in for {checkpoint.id}"
+    return f"{checkpoint.repository}@{checkpoint.revision}" if checkpoint.repository else checkpoint.id

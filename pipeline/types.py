@@ -1,0 +1,210 @@
+"""The few records that travel along the straight line, from variants.yaml to the manifest."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+# Upstream's network, ours, a Core ML program, an ONNX graph: each is a function from named arrays to named arrays.
+Runner = Callable[[Arrays], Arrays]
+
+Outcome = Literal["pass", "fail", "not run"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """An axis whose length the caller chooses, between two bounds, both included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named input or output of a network.
+
+    axes    what each axis counts, e.g. ("batch", "frame", "class")
+    shape   the length of each axis, or its Range
+    dtype   "float32", "float16" or "int32"
+    unit    what a value means: "sample", "log probability", "embedding" …
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int | Range, ...]
+    dtype: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One named set of inputs that a network is run on; the name says where it comes from."""
+
+    name: str
+    inputs: Arrays
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A mono recording: float32 samples at `rate_hz`, its file's name without suffix, and the digest of the file."""
+
+    name: str
+    samples: np.ndarray
+    rate_hz: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder in the store and the digest of what it holds."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """Work that is done once for each recipe: `run` writes its results into the empty folder that it is given.
+
+    inputs   the artifacts that `run` reads; their digests stand in the recipe
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    run: Callable[[Path], None]
+    inputs: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step as one variant took it: its stage, its key, and how long it took if it had to be built."""
+
+    stage: str
+    name: str
+    key: str
+    seconds: float | None
+
+
+# `memo(recipe, run)` returns the folder in the store whose files `run` wrote for this recipe, now or long before.
+Memo = Callable[[Mapping[str, Any], Callable[[Path], None]], Path]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check looks at; only what it says it needs is filled in.
+
+    package, bundle   the artifact and its compiled form
+    rungs             the ladder from the reference to the artifact: name → file of outputs, or the reason why
+                      there is none; files hold one array per "<example>/<output>"
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    package: Path | None = None
+    bundle: Path | None = None
+    rungs: Mapping[str, Path | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a check found: a number, or None with the reason why there is none.
+
+    detail   what a reader needs to find the place: the worst window, counts, names
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    note: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How large or small a measurement may be, why, and what it blocks when it has not been made.
+
+    measurement   "<check>.<name>" of the measurement it bounds
+    least, most   the bounds for trained weights, either may be None; `synthetic` holds the pair for stand-ins
+    """
+
+    measurement: str
+    least: float | None
+    most: float | None
+    synthetic: tuple[float | None, float | None]
+    unit: str
+    reason: str
+    required: Literal["build", "publish"] | None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A measurement held against its limit."""
+
+    name: str
+    measured: float | None
+    limit: str
+    unit: str
+    outcome: Outcome
+    note: str
+    required: Literal["build", "publish"] | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """An optimization by name, with its options."""
+
+    name: str
+    options: Any
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a network's weights come from.
+
+    hub_files   path in the hub repository → sha256 of the file
+    """
+
+    id: str
+    network: str
+    licence: str
+    repository: str
+    revision: str
+    gated: bool
+    hub_files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One artifact that variants.yaml declares: which weights, in which form, how small, how good."""
+
+    name: str
+    file: str
+    checkpoint: Checkpoint
+    network: str
+    form: Any
+    format: str
+    convert: Any
+    optimize: tuple[Pass, ...]
+    checks: tuple[str, ...]
+    limits: tuple[Limit, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.checkpoint.id}/{self.name}"
+
+
+class QuernError(Exception):
+    """Something outside our code is wrong; the text is one clear sentence and `status` the exit status it deserves."""
+
+    status = 2
+
+
+class EnvironmentTroubleError(QuernError):
+    """Disk, network or weights are not to be had."""
+
+    status = 4

@@ -1,0 +1,135 @@
+"""Where the weights of a checkpoint come from: a folder, the Hugging Face cache, the hub, or a seeded stand-in."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.types import Checkpoint, EnvironmentTroubleError
+
+Mode = Literal["real", "auto", "synthetic"]
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one checkpoint.
+
+    kind     "trained" or "synthetic"; a stand-in has no files
+    origin   where they were found, for people
+    files    file name → path;  digests   file name → sha256
+    """
+
+    kind: Literal["trained", "synthetic"]
+    origin: str
+    files: Mapping[str, Path]
+    digests: Mapping[str, str]
+
+
+SYNTHETIC = Source("synthetic", f"synthetic stand-in, seed {SEED}", {}, {})
+
+
+def find(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], mode: Mode, folder: Path | None) -> Source:
+    """Return where the weights of a checkpoint are, downloading them if need be.
+
+    alternatives   sets of file names, any one of which is a whole checkpoint
+    folder         searched first, for `<folder>/<checkpoint id>/<file name>`
+
+    Raises EnvironmentTroubleError, with what to do, when mode is "real" and the weights cannot be had, and in every
+    mode when a file from the hub is not the one that is pinned.
+    """
+    if mode == "synthetic":
+        return SYNTHETIC
+    local = _in_folder(checkpoint, alternatives, folder)
+    if local:
+        return local
+    hub = _from_hub(checkpoint, network=mode == "real" or _token() is not None)
+    if hub:
+        return hub
+    if mode == "auto":
+        return SYNTHETIC
+    raise EnvironmentTroubleError(_instructions(checkpoint, alternatives, folder))
+
+
+def _in_folder(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], folder: Path | None) -> Source | None:
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise EnvironmentTroubleError(f"{folder}: the folder of weights does not exist")
+    home = folder / checkpoint.id
+    for names in alternatives:
+        if all((home / name).is_file() for name in names):
+            return _source(str(home), {name: home / name for name in names})
+    return None
+
+
+def _from_hub(checkpoint: Checkpoint, network: bool) -> Source | None:
+    """Return the pinned files from the cache or, if `network`, from the hub; None where neither has them."""
+    if not checkpoint.hub_files:
+        return None
+    files = {Path(name).name: _hub_file(checkpoint, name, network) for name in checkpoint.hub_files}
+    if any(path is None for path in files.values()):
+        return None
+    found = {name: path for name, path in files.items() if path is not None}
+    source = _source(f"{checkpoint.repository}@{checkpoint.revision[:12]}", found)
+    for name, pinned in checkpoint.hub_files.items():
+        digest = source.digests[Path(name).name]
+        if digest != pinned:
+            raise EnvironmentTroubleError(
+                f"{found[Path(name).name]}: expected sha256 {pinned[:12]}…, found {digest[:12]}…; "
+                f"remove the file so that it is fetched again, or pin the new digest in variants.yaml"
+            )
+    return source
+
+
+def _hub_file(checkpoint: Checkpoint, name: str, network: bool) -> Path | None:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    cached = try_to_load_from_cache(checkpoint.repository, name, revision=checkpoint.revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    if not network:
+        return None
+    try:
+        return Path(hf_hub_download(checkpoint.repository, name, revision=checkpoint.revision))
+    except (GatedRepoError, LocalEntryNotFoundError):
+        return None
+    except HfHubHTTPError as error:
+        reason = str(error).splitlines()[0]
+        raise EnvironmentTroubleError(f"{checkpoint.id}: {name} cannot be fetched from the hub: {reason}") from None
+
+
+def _token() -> str | None:
+    if not any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")):
+        home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+        if not Path(os.environ.get("HF_TOKEN_PATH", home / "token")).is_file():
+            return None
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def _source(origin: str, files: Mapping[str, Path]) -> Source:
+    return Source("trained", origin, files, {name: file_digest(path) for name, path in files.items()})
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _instructions(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], folder: Path | None) -> str:
+    wanted = " or ".join(" + ".join(names) for names in alternatives)
+    looked = f"{folder / checkpoint.id} (for {wanted})" if folder else f"no folder (--weights-dir, with {wanted})"
+    ways = [f"give --weights-dir DIR with DIR/{checkpoint.id}/", "build a stand-in with --weights synthetic"]
+    if checkpoint.hub_files:
+        looked += f", the Hugging Face cache and hub ({checkpoint.repository}@{checkpoint.revision[:12]})"
+        gate = (
+            f"accept the conditions on https://huggingface.co/{checkpoint.repository} and " if checkpoint.gated else ""
+        )
+        ways.insert(0, f"{gate}set HF_TOKEN or run `hf auth login`")
+    return f"{checkpoint.id}: weights not to be had; looked in {looked}. Either {', or '.join(ways)}."
