@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = parser().parse_args(arguments)
+    args = parser().parse_intermixed_args(arguments)
     try:
         return run(args)
     except QuernError as error:

@@ -8,6 +8,7 @@ size that it claims is held against the bytes that are there.
 import io
 import math
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ _PICKLE_ERRORS = (
     RecursionError,
     TypeError,
     ValueError,
+    struct.error,
 )
 
 

@@ -178,13 +178,15 @@ Binding: TypeAlias = "Slot | _Constant"
 class Parameter:
     """One parameter of an operation's function: `kind` is the annotation, less its `| None`.
 
-    It is optional if it has a default, or if it may be None (an optional input before a required one).
+    It is optional if it has a default, or if it may be None (an optional input before a required one). An older
+    opset's input may stand in for a required one, which then is None.
     """
 
     name: str
     kind: str
     default: Any
     may_be_none: bool
+    older: bool
 
     @property
     def required(self) -> bool:
@@ -196,7 +198,13 @@ def parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
     """Return the parameters of an operation that are its inputs, in order."""
     hints = typing.get_type_hints(function)
     return tuple(
-        Parameter(name, _kind(hints[name]), parameter.default, type(None) in typing.get_args(hints[name]))
+        Parameter(
+            name,
+            _kind(hints[name]),
+            parameter.default,
+            type(None) in typing.get_args(hints[name]),
+            parameter.kind is parameter.KEYWORD_ONLY,
+        )
         for name, parameter in inspect.signature(function).parameters.items()
         if name != ROUNDING
     )
@@ -311,7 +319,7 @@ class _Binder:
             return None
         if operation.type in ("cond", "while_loop"):
             return self.control(operation, layer, scope, dead)
-        function = find(operation.type, layer)
+        function = find(operation.type, layer, operation.inputs)
         arguments = self.arguments(operation, function, scope)
         declared = [tensor_type(output.type) for output in operation.outputs]
         moves = operation.type in EXACT and self._of_one_type(arguments, declared)
@@ -461,8 +469,9 @@ class _Binder:
         found |= {name: [self.immediate(value)] for name, value in operation.attributes.items() if name in known}
         if unknown := sorted(found.keys() - known):
             raise MilError(f"has no input `{unknown[0]}`; its inputs are {', '.join(sorted(known))}")
+        older = any(parameter.older for parameter in parameters(function) if parameter.name in found)
         for parameter in parameters(function):
-            if parameter.required and parameter.name not in found:
+            if parameter.required and parameter.name not in found and not older:
                 raise MilError(f"needs its input `{parameter.name}`")
         return found
 

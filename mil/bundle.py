@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from mil import coremldata
-from mil.compile import COMPILER_KEY, COMPONENT_KEY, OWN_KEY
+from mil.compile import COMPILER_KEYS, described
 from mil.description import Metadata, read_metadata, rebuilt_description, specification_of
 from mil.errors import MilError
 from mil.grammar import BUILD_INFO, FLEXIBLE_SHAPES, Dialect
+from mil.lfs import refuse_pointer
 from mil.package import MODEL_PATH, Package
 from mil.parse import parse
 from mil.schema import MIL_pb2, Model_pb2
@@ -22,7 +23,6 @@ from mil.traverse import blobs
 
 Parsed = TypeVar("Parsed")
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _LARGEST_FILE = 1 << 29
 _REBUILT = "no coremldata.bin: the description is rebuilt from the function and metadata.json"
 _BARE = "no coremldata.bin and no metadata.json: the description is rebuilt from the function alone"
@@ -62,6 +62,10 @@ def open_bundle(path: Path) -> Bundle:
         raise MilError(f"{path}: expected a folder with a compiled model")
     if (path / "model0").is_dir() and not (path / "model.mil").exists():
         return _open_pipeline(path)
+    return _open_program(path)
+
+
+def _open_program(path: Path) -> Bundle:
     program, dialect = read_text(path)
     data = read_data(path)
     if data is None:
@@ -92,23 +96,12 @@ def read_data(path: Path) -> coremldata.CoreMLData | None:
 def read_file(path: Path) -> bytes:
     """Return the content of one of the small files; raises MilError for one that is absent, large or a pointer."""
     try:
+        refuse_pointer(path)
         if path.stat().st_size > _LARGEST_FILE:
             raise MilError(f"{path}: too large for such a file; it may be damaged")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise MilError(f"{path}: cannot read it: {error.strerror}") from None
-    if content.startswith(_POINTER):
-        raise MilError(f"{path}: {POINTER_HINT}")
-    return content
-
-
-POINTER_HINT = "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
-
-
-def is_pointer(path: Path) -> bool:
-    """Whether a file is a Git LFS pointer in place of the file itself."""
-    with path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
 
 
 def _parsed(path: Path, parser: Callable[[bytes], Parsed], content: bytes) -> Parsed:
@@ -130,13 +123,12 @@ def _open_pipeline(path: Path) -> Bundle:
     if data is None or data.kind != coremldata.PIPELINE:
         raise MilError(f"{path}: a pipeline needs its coremldata.bin, of which the description cannot be rebuilt")
     names = _parsed(names_file, coremldata.unpack_names, read_file(names_file))
-    members = [open_bundle(path / f"model{position}") for position in range(len(names))]
-    if any(member.members for member in members):
-        raise MilError(f"{path}: a pipeline inside a pipeline; only ML programs are read there")
+    members = [_open_program(path / f"model{position}") for position in range(len(names))]
     spec = Model_pb2.Model(specificationVersion=data.specification)
     spec.description.CopyFrom(data.description)
     _drop_empty_metadata(spec.description)
-    spec.pipeline.names.extend(names)
+    if names != coremldata.default_names(len(names)):  # those the compiler gives where a package has none
+        spec.pipeline.names.extend(names)
     spec.pipeline.models.extend(member.spec for member in members)
     notes = [f"{member.path.name}: {note}" for member in members for note in member.notes]
     return Bundle(path, spec, members, notes)
@@ -165,7 +157,8 @@ def _strip(spec: Model_pb2.Model) -> None:
     program = spec.mlProgram
     if BUILD_INFO in program.attributes:
         pairs = program.attributes[BUILD_INFO].immediateValue.dictionary.values
-        kept = [pair for pair in pairs if _key(pair) not in (COMPONENT_KEY, COMPILER_KEY, OWN_KEY)]
+        kept = [pair for pair in pairs if _key(pair) not in COMPILER_KEYS]
+        kept.sort(key=lambda pair: _coremltools_rank(_key(pair)))
         del pairs[:]
         pairs.extend(kept)
         if not kept:
@@ -176,12 +169,17 @@ def _strip(spec: Model_pb2.Model) -> None:
 
 
 def _restore_order(function: MIL_pb2.Function, description: Model_pb2.ModelDescription, name: str) -> None:
-    described = next((one for one in description.functions if one.name == name), description)
-    names = [feature.name for feature in [*described.input, *described.state]]
+    about = described(description, name)
+    names = [feature.name for feature in [*about.input, *about.state]]
     position = {feature: i for i, feature in enumerate(names)}
     ordered = sorted(function.inputs, key=lambda declared: position.get(declared.name, len(position)))
     del function.inputs[:]
     function.inputs.extend(ordered)
+
+
+def _coremltools_rank(key: str) -> tuple[bool, bool]:
+    """Return the place of an entry of `buildInfo` in coremltools' order, so that a package comes back as it was."""
+    return key != "coremltools-version", not key.startswith("coremltools-component-")
 
 
 def _key(pair: MIL_pb2.DictionaryValue.KeyValuePair) -> str:

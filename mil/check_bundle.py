@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mil import coremldata
-from mil.bundle import Bundle, is_pointer, open_bundle, read_data, read_file, read_text
-from mil.compile import COMPILER_KEY, COMPONENT_KEY, OWN_KEY, build_info, described, model_hash, model_text
+from mil.bundle import Bundle, open_bundle, read_data, read_file, read_text
+from mil.compile import COMPILER_KEYS, build_info, described, model_hash, model_text
 from mil.decompile import digest
 from mil.description import read_metadata
 from mil.emit import emit
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
+from mil.lfs import is_pointer
 from mil.metadata import metadata_json, unproven_names
 from mil.package import MODEL_PATH, Package, read_package
 from mil.schema import MIL_pb2, Model_pb2
@@ -62,7 +63,7 @@ def check_bundle(path: Path, package_path: Path | None = None) -> list[Check]:
 def _check(name: str, run: Callable[[], str]) -> Check:
     try:
         return Check(name, PASS, run())
-    except NotRunError as reason:
+    except (NotRunError, UnknownFormError) as reason:
         return Check(name, NOT_RUN, str(reason))
     except MilError as error:
         return Check(name, FAIL, str(error))
@@ -233,7 +234,7 @@ def _package_text(bundle: Bundle, package: Package) -> str:
     """model.mil is what the package compiles to, with the stamp that it has."""
     for member, spec in _pairs(bundle, package):
         held = build_info(read_text(member.path)[0])
-        stamp = {key: held[key] for key in (COMPONENT_KEY, COMPILER_KEY, OWN_KEY) if key in held}
+        stamp = {key: held[key] for key in COMPILER_KEYS if key in held}
         _same_text(model_text(spec, stamp), read_file(member.path / "model.mil").decode(), "of the package")
     return ""
 

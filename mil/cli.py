@@ -15,6 +15,9 @@ COMMANDS = {
     "run": "run a program on arrays from files",
     "trace": "every operation's result: type, shape, range, what is not a number",
     "diff": "the same inputs through two programs or modes: where the results part",
+    "compile": "write a package as a compiled bundle, .mlmodelc",
+    "decompile": "write a compiled bundle as the package that it came from",
+    "verify": "check a compiled bundle, and that it comes from a package",
     "ops": "the operations that can be run, and those that cannot",
 }
 

@@ -12,6 +12,7 @@ A pipeline has `model0/`, `model1/` … with the first three each, and `modelNam
 
 import base64
 import hashlib
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from pathlib import Path
 
 from mil import coremldata
 from mil.emit import emit
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
 from mil.flexible import flexible_shapes, shape_ranges
 from mil.grammar import BUILD_INFO, FLEXIBLE_SHAPES, dialect_of
+from mil.lfs import refuse_pointer
 from mil.literals import format_string
 from mil.metadata import metadata_json, unproven_names
 from mil.package import MODEL_PATH, Package, link_or_copy, model_file, read_package
@@ -30,8 +32,10 @@ from mil.schema import MIL_pb2, Model_pb2
 from mil.traverse import blobs
 
 COMPONENT_KEY, COMPILER_KEY, OWN_KEY = "coremlc-component-MIL", "coremlc-version", "quern-mil-compiler"
+COMPILER_KEYS = (COMPONENT_KEY, COMPILER_KEY, OWN_KEY)
 OWN_VERSION = "1"
 OWN_STAMP: Mapping[str, str] = {OWN_KEY: OWN_VERSION}
+_OWN_FOLDER = re.compile(r"analytics|modelNames|model[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def compile_package(path: Path, folder: Path, stamp: Mapping[str, str] = OWN_STA
     stamp   what `buildInfo` says of the compiler
 
     Weight files are linked or copied by the system, and never read here. Raises MilError for a bundle that exists
-    already and for a model that is not an ML program or a pipeline of them, or that has enumerated shapes.
+    already, and UnknownFormError for a model that is not an ML program or a pipeline of them, or has enumerated shapes.
     """
     package = read_package(path)
     refuse_unknown(package.spec)
@@ -102,16 +106,18 @@ def weight_names(program: MIL_pb2.Program) -> list[str]:
 
 
 def refuse_unknown(spec: Model_pb2.Model) -> None:
-    """Raise MilError for a model whose compiled form is not known."""
+    """Raise UnknownFormError for a model whose compiled form is not known, MilError for a pipeline that is none."""
     kind = spec.WhichOneof("Type")
     models = list(spec.pipeline.models) if kind == "pipeline" else [spec]
     others = sorted({str(model.WhichOneof("Type")) for model in models} - {"mlProgram"})
     if others:
-        raise MilError(f"a model of type {others[0]}: only ML programs and pipelines of them can be compiled")
+        raise UnknownFormError(f"a model of type {others[0]}: only ML programs and pipelines of them can be compiled")
     if spec.isUpdatable:
-        raise MilError("an updatable model: its compiled form is not known")
+        raise UnknownFormError("an updatable model: its compiled form is not known")
     if not models:
         raise MilError("a pipeline without models")
+    if kind == "pipeline" and len(spec.pipeline.names) not in (0, len(models)):
+        raise MilError(f"a pipeline of {len(models)} models with {len(spec.pipeline.names)} names")
 
 
 def _fill(made: Path, package: Package, path: Path, stamp: Mapping[str, str]) -> None:
@@ -121,7 +127,8 @@ def _fill(made: Path, package: Package, path: Path, stamp: Mapping[str, str]) ->
         for position, member in enumerate(members):
             _fill_program(made / f"model{position}", member, package, stamp)
         analytics = coremldata.pipeline_analytics(len(members))
-        _write(made / "modelNames" / "coremldata.bin", coremldata.pack_names(model_names(spec.pipeline)))
+        names = list(spec.pipeline.names) or coremldata.default_names(len(members))
+        _write(made / "modelNames" / "coremldata.bin", coremldata.pack_names(names))
         _write(made / "coremldata.bin", coremldata.pack(coremldata.compiled(spec)))
     else:
         _fill_program(made, spec, package, stamp)
@@ -134,14 +141,14 @@ def _fill_program(made: Path, spec: Model_pb2.Model, package: Package, stamp: Ma
     _write(made / "model.mil", model_text(spec, stamp).encode())
     _write(made / "coremldata.bin", coremldata.pack(coremldata.compiled(spec)))
     for name in weight_names(spec.mlProgram):
-        source = package.blob_path(name)
-        link_or_copy(source, made / name.removeprefix(f"{MODEL_PATH}/"))
-
-
-def model_names(pipeline: Model_pb2.Pipeline) -> list[str]:
-    """Return the names of a pipeline's models; those it does not name are called model0, model1 …"""
-    given = list(pipeline.names)
-    return [given[i] if i < len(given) else f"model{i}" for i in range(len(pipeline.models))]
+        source, inside = package.blob_path(name), name.removeprefix(f"{MODEL_PATH}/")
+        folder, _, file = inside.partition("/")
+        if not file or _OWN_FOLDER.fullmatch(folder):  # writing such a file of ours would write into the package's
+            raise MilError(
+                f"weight file {name!r}: a bundle has files of its own there; expected {MODEL_PATH}/weights/…"
+            )
+        refuse_pointer(source)
+        link_or_copy(source, made / inside)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -150,8 +157,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _stamped(program: MIL_pb2.Program, stamp: Mapping[str, str]) -> MIL_pb2.Value:
-    """Return the program's own build information with the stamp, keys sorted."""
-    held = build_info(program) | dict(stamp)
+    """Return the program's own build information with the stamp in place of any other compiler's, keys sorted."""
+    own = {key: text for key, text in build_info(program).items() if key not in COMPILER_KEYS}
+    held = own | dict(stamp)
     pairs = ", ".join(f"{{{format_string(key)}, {format_string(held[key])}}}" for key in sorted(held))
     return parse_value(f"dict<tensor<string, []>, tensor<string, []>>({{{pairs}}})")
 

@@ -137,6 +137,11 @@ def unpack_analytics(content: bytes) -> Sections:
     return sections
 
 
+def default_names(count: int) -> list[str]:
+    """Return what the models of a pipeline are called that does not name them: model0, model1 …"""
+    return [f"model{position}" for position in range(count)]
+
+
 def pack_names(names: list[str]) -> bytes:
     """Return the content of `modelNames/coremldata.bin`: a u64 count and the names of a pipeline's models."""
     return b"".join([_COUNT.pack(len(names)), *(_packed(name.encode()) for name in names)])

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mil.blob import BlobFile
-from mil.bundle import POINTER_HINT, Bundle, is_pointer, open_bundle
+from mil.bundle import Bundle, open_bundle
 from mil.errors import MilError
+from mil.lfs import refuse_pointer
 from mil.package import MODEL_PATH, Package, write_package
 from mil.schema import Model_pb2
 from mil.traverse import blobs
@@ -47,6 +48,7 @@ def _collect(files: dict[str, Path], member: Bundle, spec: Model_pb2.Model, posi
     for name in sorted({value.blobFileValue.fileName for value in blobs(spec.mlProgram)}):
         source = package.blob_path(name)
         refuse_pointer(source)
+        BlobFile(source)  # raises where it is no weight file
         inside = name.removeprefix(f"{MODEL_PATH}/")
         if inside in files and not _same_content(files[inside], source):
             inside = f"weights/{position}-{Path(inside).name}"
@@ -56,13 +58,6 @@ def _collect(files: dict[str, Path], member: Bundle, spec: Model_pb2.Model, posi
         renamed[name] = f"{MODEL_PATH}/{inside}"
     for value in blobs(spec.mlProgram):
         value.blobFileValue.fileName = renamed[value.blobFileValue.fileName]
-
-
-def refuse_pointer(path: Path) -> None:
-    """Raise MilError where a file is no weight file, or a Git LFS pointer to one."""
-    if is_pointer(path):
-        raise MilError(f"{path}: {POINTER_HINT}")
-    BlobFile(path)
 
 
 def _same_content(one: Path, other: Path) -> bool:

@@ -18,6 +18,8 @@ from mil.types import element_type
 
 Metadata = dict[str, Any]
 
+_NEWEST_SPECIFICATION = 100
+
 _ARRAYS = {
     "fp32": ARRAY_TYPES["Float32"],
     "fp16": ARRAY_TYPES["Float16"],
@@ -37,17 +39,18 @@ def read_metadata(content: bytes) -> Metadata:
     """Return the one entry of metadata.json; raises MilError where it is not JSON with an entry."""
     try:
         (entry,) = json.loads(content)
+        json.dumps(entry, ensure_ascii=False).encode()  # refuses halves of surrogate pairs, which no protobuf holds
     except (ValueError, TypeError, RecursionError):
-        raise MilError("metadata.json: expected a list of one entry") from None
+        entry = None
     if not isinstance(entry, dict):
-        raise MilError("metadata.json: expected a list of one entry")
+        raise MilError("metadata.json: expected a list of one entry, in JSON")
     return entry
 
 
 def specification_of(program: MIL_pb2.Program, dialect: Dialect, metadata: Metadata) -> int:
     """Return the specification version: as metadata.json says, else the oldest that the program can have."""
     stated = metadata.get("specificationVersion")
-    if isinstance(stated, int) and not isinstance(stated, bool) and dialect_of(stated) == dialect:
+    if isinstance(stated, int) and 0 < stated <= _NEWEST_SPECIFICATION and dialect_of(stated) == dialect:
         return stated
     needed = [opset_of_proto(function.opset).specification for function in program.functions.values()]
     return max([version for version in (6, 9) if dialect_of(version) == dialect] + needed)
@@ -60,7 +63,8 @@ def rebuilt_description(program: MIL_pb2.Program, metadata: Metadata) -> Model_p
     """
     description = Model_pb2.ModelDescription()
     for key, field in _TEXTS.items():
-        setattr(description.metadata, field, _text(metadata, key))
+        if text := _text(metadata, key):
+            setattr(description.metadata, field, text)
     user_defined = metadata.get("userDefinedMetadata")
     for key, value in user_defined.items() if isinstance(user_defined, dict) else ():
         description.metadata.userDefined[str(key)] = str(value)
@@ -68,7 +72,7 @@ def rebuilt_description(program: MIL_pb2.Program, metadata: Metadata) -> Model_p
         (function,) = program.functions.values()
         _describe(description, function, metadata)
         return description
-    entries = {entry.get("name"): entry for entry in _entries(metadata, "functions")}
+    entries = _entries(metadata, "functions")
     for name in sorted(program.functions):
         _describe(description.functions.add(name=name), program.functions[name], entries.get(name, {}))
     default = _text(metadata, "defaultFunctionName")
@@ -87,12 +91,12 @@ def _describe(description: Any, function: MIL_pb2.Function, metadata: Metadata) 
         (description.output, _outputs(function), "outputSchema"),
         (description.state, states, "stateSchema"),
     ):
-        entries = {entry.get("name"): entry for entry in _entries(metadata, key)}
+        entries = _entries(metadata, key)
         for value in _ordered(values, list(entries)):
             _feature(features.add(), value, entries.get(value.name, {}), ranges.get(value.name))
 
 
-def _ordered(values: Iterable[MIL_pb2.NamedValueType], names: Sequence[Any]) -> list[MIL_pb2.NamedValueType]:
+def _ordered(values: Iterable[MIL_pb2.NamedValueType], names: Sequence[str]) -> list[MIL_pb2.NamedValueType]:
     """Return values in the order of names; those not named keep their order, at the end."""
     position = {name: i for i, name in enumerate(names)}
     return sorted(values, key=lambda value: position.get(value.name, len(position)))
@@ -133,7 +137,7 @@ def _feature(
 
 def _array(array: Any, value: MIL_pb2.NamedValueType, entry: Metadata, ranges: ShapeRange | None) -> None:
     element = element_type(value.type.tensorType.dataType).name
-    stated = ARRAY_TYPES.get(entry.get("dataType", ""))
+    stated = ARRAY_TYPES.get(_text(entry, "dataType"))
     if stated is None and element not in _ARRAYS:
         raise MilError(f"{value.name!r}: Core ML has no arrays of {element}; expected one of {', '.join(_ARRAYS)}")
     array.dataType = _ARRAYS[element] if stated is None else stated
@@ -157,15 +161,17 @@ def _image(image: Any, entry: Metadata, ranges: ShapeRange | None) -> None:
         image.colorSpace = FeatureTypes_pb2.ImageFeatureType.ColorSpace.Value(entry["colorspace"])
     except (KeyError, ValueError, TypeError):
         raise MilError("metadata.json: an image without width, height or color space") from None
-    if ranges is not None:
+    if ranges is not None and len(ranges.ranges) > 1:
         sizes = image.imageSizeRange
         for size, (low, high) in zip((sizes.heightRange, sizes.widthRange), ranges.ranges[-2:], strict=True):
             size.lowerBound, size.upperBound = low, high
 
 
-def _entries(metadata: Metadata, key: str) -> list[Metadata]:
+def _entries(metadata: Metadata, key: str) -> dict[str, Metadata]:
+    """Return the entries of a list in metadata.json by their names."""
     found = metadata.get(key)
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    entries = found if isinstance(found, list) else []
+    return {_text(entry, "name"): entry for entry in entries if isinstance(entry, dict)}
 
 
 def _text(entry: Metadata, key: str) -> str:

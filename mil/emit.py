@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from mil import grammar
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
 from mil.grammar import Dialect
 from mil.immediates import nested, read_literals
 from mil.literals import format_string
@@ -51,7 +51,7 @@ def type_text(declared: MIL_pb2.ValueType, dialect: Dialect) -> str:
 
 def _tensor_type(tensor: MIL_pb2.TensorType, dialect: Dialect) -> str:
     if tensor.attributes:
-        raise MilError("a tensor type with attributes: their text form is not known")
+        raise UnknownFormError("a tensor type with attributes: their text form is not known")
     if tensor.rank != len(tensor.dimensions):
         raise MilError(f"a tensor type of rank {tensor.rank} with {len(tensor.dimensions)} dimensions")
     element = element_type(tensor.dataType).name
@@ -76,7 +76,7 @@ def _function(name: str, program: MIL_pb2.Program, dialect: Dialect) -> list[str
         head = f"{indent}func {_name(name)}<{opset.text}>({parameters}){attributes} {{"
         block = _block(block_of(function), grammar.BLOCK_INDENT, dialect)
     except MilError as error:
-        raise MilError(f"function {name}: {error}") from None
+        raise type(error)(f"function {name}: {error}") from None
     block[-1] += ";"
     return [head, *block]
 
@@ -84,7 +84,7 @@ def _function(name: str, program: MIL_pb2.Program, dialect: Dialect) -> list[str
 def _block(block: MIL_pb2.Block, indent: int, dialect: Dialect) -> list[str]:
     """Return the lines of the operations of a block, and of what closes it at `indent`."""
     if block.attributes:
-        raise MilError("a block with attributes: their text form is not known")
+        raise UnknownFormError("a block with attributes: their text form is not known")
     lines = [line for operation in block.operations for line in _operation(operation, indent + 4, dialect)]
     return [*lines, f"{' ' * indent}}} -> ({', '.join(map(_name, block.outputs))})"]
 
@@ -93,7 +93,9 @@ def _operation(operation: MIL_pb2.Operation, indent: int, dialect: Dialect) -> l
     try:
         head = _operation_head(operation, dialect)
     except MilError as error:
-        raise MilError(f"op `{operation.type}` ({', '.join(out.name for out in operation.outputs)}): {error}") from None
+        raise type(error)(
+            f"op `{operation.type}` ({', '.join(out.name for out in operation.outputs)}): {error}"
+        ) from None
     lines = [" " * indent + head]
     for block in operation.blocks:
         parameters = f" ({_parameters(block.inputs, dialect)})" if block.inputs else ""
@@ -164,7 +166,9 @@ def _tensor(tensor: MIL_pb2.TensorValue, declared: MIL_pb2.ValueType) -> str:
         shape = [size.constant.size for size in sizes]
         return nested(read_literals(tensor, element, math.prod(shape)), shape)
     if len(sizes) != 1:
-        raise MilError("an immediate tensor of several dimensions, one of them unknown: its text form is not known")
+        raise UnknownFormError(
+            "an immediate tensor of several dimensions, one of them unknown: its text form is not known"
+        )
     return f"[{', '.join(read_literals(tensor, element, None))}]"
 
 

@@ -1,4 +1,4 @@
-"""The one exception that this package raises for anything wrong outside it."""
+"""The exception that this package raises for anything wrong outside it, and one kind of it."""
 
 
 class MilError(Exception):
@@ -6,3 +6,7 @@ class MilError(Exception):
 
     The sentence says what was expected, what was found, where, and what to do when that is not obvious.
     """
+
+
+class UnknownFormError(MilError):
+    """Something whose form in a compiled bundle is not known, so that nothing can be written or compared."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
 from mil.schema import FeatureTypes_pb2, Model_pb2
 
 Entry = dict[str, str]
@@ -19,46 +19,64 @@ _COLORS = {"GRAYSCALE": "Grayscale", "GRAYSCALE_FLOAT16": "Grayscale16Half"}
 
 
 def entries(features: Iterable[Model_pb2.FeatureDescription]) -> list[Entry]:
-    """Return one entry per feature; raises MilError for a type whose entry is not known."""
+    """Return one entry per feature; raises UnknownFormError for a type whose entry is not known."""
     return [_entry(feature) for feature in features]
 
 
 def _entry(feature: Model_pb2.FeatureDescription) -> Entry:
     kind = feature.type.WhichOneof("Type")
     if kind not in _BY_KIND:
-        raise MilError(f"feature {feature.name!r}: how metadata.json describes a {kind or 'missing type'} is not known")
+        raise UnknownFormError(
+            f"feature {feature.name!r}: how metadata.json describes a {kind or 'missing type'} is not known"
+        )
     return _BY_KIND[kind](feature)
 
 
-# The order in which entries are set decides the order in the file; these orders reproduce Apple's, see foundation.py.
+# The order in which keys are set decides the order in the file; these orders reproduce Apple's, see foundation.py.
+_FIXED_ARRAY = (
+    "hasShapeFlexibility",
+    "isOptional",
+    "dataType",
+    "shape",
+    "type",
+    "shortDescription",
+    "name",
+    "formattedType",
+)
+_FLEXIBLE_ARRAY = (
+    "dataType",
+    "shapeFlexibility",
+    "shapeRange",
+    "type",
+    "shortDescription",
+    "shape",
+    "name",
+    "hasShapeFlexibility",
+    "isOptional",
+    "formattedType",
+)
 
 
 def _array(feature: Model_pb2.FeatureDescription) -> Entry:
     array = feature.type.multiArrayType
     which = array.WhichOneof("ShapeFlexibility")
     if which == "enumeratedShapes":
-        raise MilError(f"feature {feature.name!r}: enumerated shapes, whose compiled form is not known; use a range")
+        raise UnknownFormError(f"feature {feature.name!r}: enumerated shapes, whose compiled form is not known")
     element, shape = _array_type(array, feature.name), list(array.shape)
-    described = {"dataType": element, "shape": str(shape), "type": "MultiArray"}
-    named = {
-        "shortDescription": feature.shortDescription,
-        "name": feature.name,
-        "formattedType": f"MultiArray ({_joined(element, shape)})",
-    }
-    if which is None:
-        return {"hasShapeFlexibility": "0", "isOptional": _optional(feature)} | described | named
     ranges = [(size.lowerBound, size.upperBound) for size in array.shapeRange.sizeRanges]
-    flexible = {
+    entry = {
+        "name": feature.name,
+        "shortDescription": feature.shortDescription,
+        "isOptional": _optional(feature),
+        "type": "MultiArray",
+        "dataType": element,
+        "shape": str(shape),
+        "formattedType": f"MultiArray ({_joined(element, shape)})",
+        "hasShapeFlexibility": str(int(which is not None)),
         "shapeFlexibility": " × ".join(_range(low, high) for low, high in ranges),
         "shapeRange": str([list(bounds) for bounds in ranges]),
     }
-    return (
-        {"dataType": element}
-        | flexible
-        | {"type": "MultiArray", "shortDescription": feature.shortDescription, "shape": str(shape)}
-        | {"name": feature.name, "hasShapeFlexibility": "1", "isOptional": _optional(feature)}
-        | {"formattedType": named["formattedType"]}
-    )
+    return {key: entry[key] for key in (_FLEXIBLE_ARRAY if which else _FIXED_ARRAY)}
 
 
 def _state(feature: Model_pb2.FeatureDescription) -> Entry:
@@ -79,7 +97,7 @@ def _image(feature: Model_pb2.FeatureDescription) -> Entry:
     image = feature.type.imageType
     which = image.WhichOneof("SizeFlexibility")
     if which == "enumeratedSizes":
-        raise MilError(f"feature {feature.name!r}: enumerated sizes, whose compiled form is not known; use a range")
+        raise UnknownFormError(f"feature {feature.name!r}: enumerated sizes, whose compiled form is not known")
     space = image.ColorSpace.Name(image.colorSpace)
     color = _COLORS.get(space, "Color")
     entry = {

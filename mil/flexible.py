@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
 from mil.literals import format_string
 from mil.parse import parse_value
 from mil.schema import MIL_pb2, Model_pb2
@@ -37,7 +37,7 @@ def shape_ranges(
 ) -> dict[str, ShapeRange]:
     """Return the ranges of the inputs that have one, by name.
 
-    Raises MilError for enumerated shapes, whose compiled form is not known, and for an input with a dimension that
+    Raises UnknownFormError for enumerated shapes, and MilError for an input with a dimension that
     the program leaves open and the description does not limit.
     """
     features = {feature.name: feature for feature in described}
@@ -59,7 +59,10 @@ def flexible_shapes(ranges: dict[str, ShapeRange]) -> MIL_pb2.Value:
     defaults = ", ".join(f"{{{format_string(name)}, {ranges[name].default}}}" for name in names)
     limits = ", ".join(f"{{{format_string(name)}, {[list(pair) for pair in ranges[name].ranges]}}}" for name in names)
     entries = f'("{DEFAULT_SHAPES}", {{{defaults}}}), ("{RANGE_DIMENSIONS}", {{{limits}}})'
-    return parse_value(f"{_TYPE}(({entries}))")
+    try:
+        return parse_value(f"{_TYPE}(({entries}))")
+    except MilError as error:  # a size beyond 32 bits
+        raise MilError(f"the ranges of the inputs {', '.join(names)}: {error}") from None
 
 
 def read_flexible_shapes(value: MIL_pb2.Value) -> dict[str, ShapeRange]:
@@ -106,8 +109,10 @@ def _image(name: str, image: Any, sizes: list[int | None]) -> ShapeRange | None:
     return ShapeRange([*fixed, image.height, image.width], [*((size, size) for size in fixed), *ranges])
 
 
-def _enumerated(name: str) -> MilError:
-    return MilError(f"input {name!r}: enumerated shapes, whose compiled form is not known; use a range of shapes")
+def _enumerated(name: str) -> UnknownFormError:
+    return UnknownFormError(
+        f"input {name!r}: enumerated shapes, whose compiled form is not known; use a range of shapes"
+    )
 
 
 def _members(value: MIL_pb2.Value) -> list[MIL_pb2.Value]:
@@ -127,5 +132,7 @@ def _numbers(value: MIL_pb2.Value) -> list[int]:
 
 
 def _limits(value: MIL_pb2.Value) -> list[tuple[int, int]]:
-    pairs = [_numbers(pair) for pair in value.immediateValue.list.values]
-    return [(low, high) for low, high in pairs]
+    pairs = [(low, high) for low, high in map(_numbers, value.immediateValue.list.values)]
+    if any(low < 0 for low, _ in pairs):
+        raise ValueError(pairs)
+    return pairs

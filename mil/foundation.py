@@ -41,12 +41,11 @@ def _hashed_parts(units: list[int]) -> list[list[int]]:
 
 def dictionary_order(keys: Iterable[str]) -> list[str]:
     """Return keys in the order in which an NSMutableDictionary lists them, having got them in the order given."""
-    step, count, slots = 0, 0, _table(0)
-    for key in dict.fromkeys(keys):
-        if count == len(slots):
+    step, slots = 0, _table(0)
+    for count, key in enumerate(dict.fromkeys(keys), start=1):
+        if count > len(slots):
             step, slots = step + 1, _moved(slots, step + 1)
         _place(slots, key)
-        count += 1
         if step < len(_FULL) and count > _FULL[step]:
             step, slots = step + 1, _moved(slots, step + 1)
     return [key for key in slots if key is not None]

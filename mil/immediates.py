@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
 from mil.literals import FLOAT_FORMATS, format_float, format_string, parse_float, parse_string
 from mil.packing import pack, packed_size, unpack
 from mil.schema import MIL_pb2
@@ -39,14 +39,15 @@ def read_literals(tensor: MIL_pb2.TensorValue, element: ElementType, count: int 
     Raises MilError where the value does not hold elements of that type, or not so many.
     """
     if element.name not in _FIELDS:
-        raise MilError(f"immediate values of {element.name}: their text form is not known")
+        raise UnknownFormError(f"immediate values of {element.name}: their text form is not known")
     field = tensor.WhichOneof("value")
     if field == "bytes":
         literals = _read_bytes(tensor.bytes.values, element, count)
     elif field is None:
         literals = []
     else:
-        literals = [_reader(field, element)(stored) for stored in getattr(tensor, field).values]
+        read = _reader(field, element)
+        literals = [read(stored) for stored in getattr(tensor, field).values]
     if count is not None and len(literals) != count:
         raise MilError(f"an immediate value: expected {count} elements of {element.name}, found {len(literals)}")
     return literals
@@ -56,7 +57,7 @@ def store_literals(tensor: MIL_pb2.TensorValue, element: ElementType, literals: 
     """Set the elements of a value; raises MilError for a literal that is none of the type."""
     field = _FIELDS.get(element.name)
     if field is None:
-        raise MilError(f"immediate values of {element.name}: their text form is not known")
+        raise UnknownFormError(f"immediate values of {element.name}: their text form is not known")
     getattr(tensor, field).SetInParent()
     if field == "bytes":
         tensor.bytes.values = _to_bytes(literals, element)

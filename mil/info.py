@@ -158,6 +158,8 @@ def _tally_const(tally: _Tally, operation: MIL_pb2.Operation) -> None:
     value = operation.attributes["val"]
     name = operation.outputs[0].name
     tally.constants[name] = value
+    if value.WhichOneof("value") != "blobFileValue" and declared.element.kind != "float":
+        return  # strides, axes and the like are no weights
     tally.weights[name] = _Weight(declared.element.name, declared.size_bytes or 0, declared, _place(value, name))
 
 
@@ -181,7 +183,7 @@ def _form(tally: _Tally, operation: MIL_pb2.Operation) -> str:
     match operation.type:
         case "constexpr_lut_to_dense" | "constexpr_lut_to_sparse":
             own = f"palette of {_palette_bits(operation)} bits"
-        case "constexpr_affine_dequantize" | "constexpr_blockwise_shift_scale" | "constexpr_sparse_blockwise_shift_scale":
+        case _ if operation.type.endswith(("dequantize", "shift_scale")):
             own = f"linear {_argument_type(operation, 'quantized_data', 'data', 'nonzero_data')}"
         case "constexpr_sparse_to_dense":
             own = "sparse"
@@ -291,16 +293,13 @@ def _multiplications(
             return _product(out, shapes["x"][-2 if transposed else -1])
         case "einsum":
             return _einsum(tally, operation)
-        case "scaled_dot_product_attention":
-            *batch, queries, width = shapes["query"]
-            return _product(*batch, queries, shapes["key"][-2], width) + _product(
-                *batch, queries, shapes["key"][-2], shapes["value"][-1]
-            )
+        case "scaled_dot_product_attention":  # for each pair of query and key, a score and a weighted value
+            pairs = (*shapes["query"][:-1], shapes["key"][-2])
+            return _product(*pairs, shapes["query"][-1]) + _product(*pairs, shapes["value"][-1])
         case _:  # the recurrent layers: gates · hidden is the height of both matrices
-            steps, batch, width = shapes["x"]
             rows, hidden = shapes["weight_hh"]
-            directions = 2 if "weight_ih_back" in operation.inputs else 1
-            return _product(steps, batch, directions, rows, width) + _product(steps, batch, directions, rows, hidden)
+            each = (*shapes["x"][:2], rows, 2 if "weight_ih_back" in operation.inputs else 1)
+            return _product(*each, shapes["x"][2]) + _product(*each, hidden)
 
 
 def _product(*sizes: int | None) -> int:

@@ -104,6 +104,18 @@ def accept(wanted: Iterable[Feature], given: Mapping[str, Any]) -> dict[str, np.
     return {name: _accepted(feature, given.get(name)) for name, feature in by_name.items()}
 
 
+def drawn(feature: Feature, generator: np.random.Generator) -> np.ndarray:
+    """Return an input to try a program with: normal floats, zero integers, of the default or smallest shape."""
+    shape = feature.default or tuple(feature.choices[0] if feature.choices else ())
+    if not shape:
+        shape = tuple(1 if size is None else size for size in feature.type.shape or ())
+    if math.prod(shape) > _LARGEST_DEFAULT:
+        raise MilError(f"input `{feature.name}`: a shape of {list(shape)} is too large to draw")
+    if feature.type.element.kind == "float":
+        return generator.standard_normal(shape).astype(np.float32)
+    return np.zeros(shape, feature.type.element.numpy)
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "no inputs"
 

@@ -24,6 +24,14 @@ def names_from_outside(block: MIL_pb2.Block) -> Iterator[str]:
     yield from (name for name in block.outputs if name not in own)
 
 
+def names_defined(block: MIL_pb2.Block) -> Iterator[str]:
+    """Yield the name of every result of a block, those of its nested blocks included."""
+    for operation in block.operations:
+        yield from (value.name for value in operation.outputs)
+        for nested in operation.blocks:
+            yield from names_defined(nested)
+
+
 def last_uses(block: MIL_pb2.Block, inputs: Iterable[str]) -> list[set[str]]:
     """Return, per operation, the names of the block's own values that nothing reads after it.
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from mil.errors import MilError
+from mil.errors import MilError, UnknownFormError
 from mil.feature_entries import entries
 from mil.foundation import to_json
 from mil.grammar import opset_of_proto
@@ -173,5 +173,7 @@ def _counts(functions: list[MIL_pb2.Function]) -> dict[str, Any]:
 
 def _availability(specification: int) -> dict[str, str]:
     if specification not in _AVAILABILITY:
-        raise MilError(f"specification version {specification}: expected {min(_AVAILABILITY)} to {max(_AVAILABILITY)}")
+        raise UnknownFormError(
+            f"specification version {specification}: expected {min(_AVAILABILITY)} to {max(_AVAILABILITY)}"
+        )
     return dict(zip(_SYSTEMS, _AVAILABILITY[specification], strict=True))

@@ -10,6 +10,7 @@ import numpy as np
 
 from mil.errors import MilError
 from mil.interface import Feature, accept, features
+from mil.liveness import names_defined
 from mil.package import Package, read_package
 from mil.schema import MIL_pb2, Model_pb2
 from mil.values import TensorType, specialization
@@ -233,6 +234,12 @@ class Program:
         from mil.predict import predict
 
         return predict(self, data, state)
+
+    def value_names(self, function: str | None = None) -> set[str]:
+        """Return the names of all values that a function computes, in all stages and nested blocks."""
+        function = function or self.function_name
+        blocks = [specialization(stage.function(function)) for stage in self.stages]
+        return {name for block in blocks for name in names_defined(block)}
 
     def _outputs(self, stage: Stage, function: str | None) -> list[str]:
         return list(specialization(stage.function(function)).outputs)

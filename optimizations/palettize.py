@@ -68,8 +68,9 @@ def apply(source: Path, options: Options, memo: Memo, destination: Path) -> dict
     weight, so that programs which share weights share the work.
 
     Returns
-        weights        for each palette: the weights that it stands for as "function/name", their shape, nbits, groups,
-                       and the largest, rms and relative rms difference and cosine of the decoded values
+        weights        for each weight with a palette: its name as "function/name", shape, width, number of palettes,
+                       and of the decoded values the largest and the rms difference, the rms of the originals, and the
+                       cosine
         left           weights above the threshold that have no palette, and why
         weight_bytes   of the weight files before and after
 

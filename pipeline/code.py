@@ -2,8 +2,8 @@
 
 A digest covers a function, the top-level names of its module that it uses, and, through its imports, the first-party
 code that those use in turn, wherever the import stands. It is taken from the syntax tree without docstrings, so it
-knows nothing of comments and layout. A data file beside a module, under its name, belongs to it. Because it follows names and not whole files, a step that converts a model is
-not rebuilt when the runner in the same file changes.
+knows nothing of comments and layout. A data file beside a module, under its name, belongs to the module. Because the
+digest follows names and not whole files, a step that converts is not rebuilt when the runner beside it changes.
 """
 
 import ast

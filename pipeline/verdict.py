@@ -25,7 +25,7 @@ def blocks(result: CheckResult, purpose: str) -> bool:
 
 def _judge(limit: Limit, measurement: Measurement | None, trained: bool) -> CheckResult:
     least, most = (limit.least, limit.most) if trained else limit.synthetic
-    bounds = [f"≥ {least:g}"] * (least is not None) + [f"≤ {most:g}"] * (most is not None)
+    bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", least), ("≤", most)) if bound is not None]
     value = measurement.value if measurement else None
     note = measurement.note if measurement else "not measured"
     if value is None:

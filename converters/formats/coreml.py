@@ -63,6 +63,7 @@ def convert(
             skip_model_load=True,
         ).save(str(draft))
         package = read_package(draft)
+        assert package.root is not None  # it was read from a folder
         spec = without_build_traces(package.spec)
         _describe(spec, [*inputs, *outputs], metadata)
         weights = {f"weights/{path.name}": path for path in sorted((package.root / "weights").glob("*"))}
@@ -130,7 +131,7 @@ def compiler(choice: str) -> dict[str, str]:
 
 
 def compile(artifact: Path, name: str, choice: str, destination: Path) -> None:
-    """Write `<name>.mlmodelc`, compiled from a package, into a folder; raises MilError or QuernError if it cannot be."""
+    """Write `<name>.mlmodelc`, compiled from a package, into a folder; raises MilError or QuernError if it cannot."""
     with tempfile.TemporaryDirectory(prefix="quern-", dir=destination) as scratch:
         package = Path(scratch) / f"{name}{SUFFIX}"  # a bundle is called what its package is called
         shutil.copytree(artifact, package, copy_function=os.link)
@@ -151,14 +152,3 @@ def runner(artifact: Path, precision: str) -> Runner:
 
     program = mil.load(artifact)
     return lambda arrays: program.run(arrays, precision=precision)
-
-
-def runner(artifact: Path, precision: str) -> Runner:
-    """Return the package's program as a function, run by the interpreter.
-
-    precision   "declared" computes in the types that the program names, "float32" in single precision throughout
-    """
-    from mil.program import load
-
-    program = load(artifact)
-    return lambda arrays: program.run(arrays, precision)

@@ -21,7 +21,6 @@ from converters.networks.pyannet_layout import (
     Sizes,
     frame_count,
     parameter_shapes,
-    receptive_field,
     sizes_of,
 )
 from diarization.audio import resampled
@@ -85,8 +84,8 @@ def _check_window(window_s: Any) -> None:
     samples = window_s * RATE_HZ
     if abs(samples - round(samples)) > 1e-6:
         raise ValueError(f"window_s: {window_s!r} s are {samples} samples at {RATE_HZ} Hz; expected a whole number")
-    if frame_count(round(samples)) < 1:
-        raise ValueError(f"window_s: {window_s!r}; too short for a single frame")
+    if frame_count(round(samples)) < 2:  # normalisation over the window's frames needs two
+        raise ValueError(f"window_s: {window_s!r}; too short for two frames")
 
 
 def metadata(form: Form) -> dict[str, str]:
@@ -182,17 +181,6 @@ def reference(state: Arrays, form: Form) -> Runner:
             return {"segments": network(audio).numpy()}
 
     return run
-
-
-def metadata(form: Form) -> dict[str, str]:
-    """Return what an app needs to place the frames in time, in samples: frame i covers `field` of them from i·`step` on."""
-    field, step = receptive_field()
-    return {
-        "sample_rate_hz": str(RATE_HZ),
-        "window_samples": str(form.samples),
-        "frame_step_samples": str(step),
-        "frame_field_samples": str(field),
-    }
 
 
 def examples(form: Form, recordings: Sequence[Recording], thorough: bool = False) -> Iterator[Example]:

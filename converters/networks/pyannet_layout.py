@@ -44,12 +44,12 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
     The answer is a guess until the tensors are held against `parameter_shapes` of it.
     """
     default = Sizes()
-    layers = 1 + max(_numbers(r"lstm\.weight_ih_l(\d+)", shapes), default=default.lstm_layers - 1)
+    layers = 1 + max(_numbers(r"lstm\.\w+_l(\d+)(?:_reverse)?", shapes), default=default.lstm_layers - 1)
     return Sizes(
         lstm_layers=layers,
         lstm_hidden=_length(shapes, "lstm.weight_hh_l0", 1, default.lstm_hidden),
-        bidirectional="lstm.weight_ih_l0_reverse" in shapes,
-        linear_layers=1 + max(_numbers(r"linear\.(\d+)\.weight", shapes), default=-1),
+        bidirectional=any(name.startswith("lstm.") and name.endswith("_reverse") for name in shapes),
+        linear_layers=1 + max(_numbers(r"linear\.(\d+)\.(?:weight|bias)", shapes), default=-1),
         linear_hidden=_length(shapes, "linear.0.weight", 0, default.linear_hidden),
         classes=_length(shapes, "classifier.weight", 0, default.classes),
     )
@@ -101,11 +101,3 @@ def frame_count(samples: int) -> int:
     for kernel, stride in STAGES:
         length = (length - kernel) // stride + 1
     return max(length, 0)
-
-
-def receptive_field() -> tuple[int, int]:
-    """Return how many samples a frame is made of before the LSTM, and how many lie between two frames."""
-    field, step = 1, 1
-    for kernel, stride in STAGES:
-        field, step = field + (kernel - 1) * step, step * stride
-    return field, step

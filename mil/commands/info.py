@@ -74,7 +74,12 @@ def _as_text(function: FunctionInfo, most: int) -> str:
     parts += ["", table(("weights", "count", "stored", "decoded"), rows)]
     largest = sorted(function.layers, key=lambda layer: (layer.stored_bytes, layer.macs or 0), reverse=True)[:most]
     layers = [
-        (layer.name, layer.operation, bytes_text(layer.stored_bytes), "?" if layer.macs is None else count_text(layer.macs))
+        (
+            layer.name,
+            layer.operation,
+            bytes_text(layer.stored_bytes),
+            "?" if layer.macs is None else count_text(layer.macs),
+        )
         for layer in largest
     ]
     return "\n".join([*parts, "", table(("largest layers", "operation", "stored", "macs"), layers)])

@@ -4,7 +4,8 @@ See `arguments.py` for what a function is handed and what it returns, `catalogue
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import FunctionType, MappingProxyType
 
@@ -26,11 +27,17 @@ def _is_operation(member: object, module: str) -> bool:
     return isinstance(member, FunctionType) and member.__module__ == module and not member.__name__.startswith("_")
 
 
-def find(operation: str, layer: str) -> Callable:
-    """Return the function of an operation; raises MilError naming the operation, its layer and what to do."""
+def find(operation: str, layer: str, inputs: Iterable[str] = ()) -> Callable:
+    """Return the function of an operation that a program gives these inputs, by name.
+
+    It is that of the newest opset, or of an older one where only that has all of the inputs. Raises MilError naming
+    the operation, its layer and what to do.
+    """
     known = registered()
     if operation in known:
-        return known[operation]
+        older = vars(importlib.import_module("mil.ops.older")).get(operation)
+        newest_has_all = set(inputs) <= inspect.signature(known[operation]).parameters.keys()
+        return known[operation] if older is None or newest_has_all else older
     family = family_of(operation)
     if family is None:
         raise MilError(f"op `{operation}` ({layer}): not an operation of MIL that coremltools 9.0 knows")

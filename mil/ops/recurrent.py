@@ -10,7 +10,10 @@ new cell state; `scaled_tanh` is tanh, and `hard_sigmoid` is 0.2 x + 0.5 between
     results     (step or 1, batch, direction · hidden), then the last states, (batch, direction · hidden)
 """
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +21,10 @@ import torch.nn.functional as F
 from mil.errors import MilError
 from mil.ops.arguments import Bool, Float, Rounding, Str, Tensor, exact
 
+# Input-hidden weights, hidden-hidden weights, bias.
+Weights: TypeAlias = tuple[Tensor, Tensor, Tensor | None]
+# Steps from which the compiled loop is worth importing numba for; below, the same arithmetic by torch.
+_WORTH_COMPILING = 32
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
     "linear": lambda x: x,
@@ -56,14 +63,19 @@ def lstm(
         if weight_ih_back is None or weight_hh_back is None:
             raise MilError("a bidirectional layer needs weight_ih_back and weight_hh_back")
         weights.append((weight_ih_back, weight_hh_back, bias_back))
-    projected, recurrent = _projected(x, weights, direction, gates=4)
+    _check(x, weights, direction, gates=4)
     h, c = _by_direction(initial_h, len(weights)), _by_direction(initial_c, len(weights))
     names = (recurrent_activation, cell_activation, activation)
-    if names == ("sigmoid", "tanh", "tanh") and peephole is None and peephole_back is None and clip is None:
-        sequence, h, c = _lstm_steps(projected, recurrent, h, c, rounding.dtype)
-    else:
+    if names != ("sigmoid", "tanh", "tanh") or peephole is not None or peephole_back is not None or clip is not None:
+        projected, recurrent = _projected(x, weights, direction)
         peepholes = _peepholes([peephole, peephole_back][: len(weights)], recurrent)
         sequence, h, c = _general_lstm_steps(projected, recurrent, h, c, peepholes, names, clip, rounding)
+    elif rounding.dtype is None and x.numel():  # torch's own refuses an empty sequence
+        sequence, h, c = _torch_lstm(x, weights, direction, h, c)
+    elif rounding.dtype is torch.float16 and x.dtype is torch.float32 and len(x) >= _WORTH_COMPILING:
+        sequence, h, c = _compiled_lstm_steps(*_projected(x, weights, direction), h, c)
+    else:
+        sequence, h, c = _lstm_steps(*_projected(x, weights, direction), h, c, rounding)
     return _results(sequence, output_sequence, direction, h, c)
 
 
@@ -91,7 +103,9 @@ def gru(
     inside = None
     if reset_after:  # the bias of the output gate belongs to the recurrent product, which the reset gate scales
         outside, inside = input_bias, bias
-    (projected,), (recurrent,) = _projected(x, [(weight_ih, weight_hh, outside)], direction, gates=3)
+    weights = [(weight_ih, weight_hh, outside)]
+    _check(x, weights, direction, gates=3)
+    (projected,), (recurrent,) = _projected(x, weights, direction)
     gate, out = _activation(recurrent_activation), _activation(activation)
     size = weight_hh.shape[1]
     h, sequence = initial_h, []
@@ -123,7 +137,9 @@ def rnn(
 ) -> tuple[Tensor, Tensor]:
     """Plain recurrent layer: h ← activation(W_ih x + W_hh h + b), rounded at each step."""
     _check_single(direction)
-    (projected,), (recurrent,) = _projected(x, [(weight_ih, weight_hh, bias)], direction, gates=1)
+    weights = [(weight_ih, weight_hh, bias)]
+    _check(x, weights, direction, gates=1)
+    (projected,), (recurrent,) = _projected(x, weights, direction)
     out = _activation(activation)
     h, sequence = initial_h, []
     for step in projected:
@@ -132,13 +148,7 @@ def rnn(
     return _single_results(sequence, initial_h, output_sequence)
 
 
-def _projected(
-    x: Tensor, weights: list[tuple[Tensor, Tensor, Tensor | None]], direction: str, gates: int
-) -> tuple[Tensor, Tensor]:
-    """Return what does not depend on the state, in the order of computation, and the transposed recurrent weights.
-
-    returns   (direction, step, batch, gate · hidden), (direction, hidden, gate · hidden)
-    """
+def _check(x: Tensor, weights: list[Weights], direction: str, gates: int) -> None:
     if direction not in ("forward", "reverse", "bidirectional"):
         raise MilError(f"direction: expected forward, reverse or bidirectional, found {direction}")
     if x.dim() != 3:
@@ -150,6 +160,13 @@ def _projected(
                 f"weights of shapes {list(weight_ih.shape)} and {list(weight_hh.shape)} do not fit {x.shape[2]} inputs "
                 f"and {gates} gates"
             )
+
+
+def _projected(x: Tensor, weights: list[Weights], direction: str) -> tuple[Tensor, Tensor]:
+    """Return what does not depend on the state, in the order of computation, and the transposed recurrent weights.
+
+    returns   (direction, step, batch, gate · hidden), (direction, hidden, gate · hidden)
+    """
     projected = [F.linear(x, weight_ih, bias) for weight_ih, _, bias in weights]
     if direction != "forward":  # the last, whether it is the second of two or the only one, runs from the end
         projected[-1] = projected[-1].flip(0)
@@ -161,21 +178,61 @@ def _by_direction(state: Tensor, directions: int) -> Tensor:
     return state.reshape(state.shape[0], directions, -1).transpose(0, 1)
 
 
+def _torch_lstm(
+    x: Tensor, weights: list[Weights], direction: str, h: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_lstm_steps` without rounding, by torch's own kernel, whose gates are input, forget, cell, output."""
+    flat = []
+    for weight_ih, weight_hh, bias in weights:
+        zero = weight_ih.new_zeros(len(weight_ih))
+        flat += [_ifzo(weight_ih), _ifzo(weight_hh), zero if bias is None else _ifzo(bias), zero]
+    entered = x.flip(0) if direction == "reverse" else x
+    both = len(weights) == 2
+    states = (h.contiguous(), c.contiguous())
+    sequence, h, c = torch.lstm(entered, states, flat, True, 1, 0.0, False, both, False)
+    if not both:
+        return sequence.unsqueeze(0), h, c
+    forward, backward = sequence.chunk(2, dim=2)
+    return torch.stack((forward, backward.flip(0))), h, c
+
+
+def _ifzo(rows: Tensor) -> Tensor:
+    i, f, o, z = rows.chunk(4)
+    return torch.cat((i, f, z, o))
+
+
+def _compiled_lstm_steps(projected: Tensor, recurrent: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_lstm_steps` with fp16 states: each direction and batch entry is a call of the compiled loop."""
+    try:
+        from mil.ops.lstm_kernel import lstm_steps_fp16
+    except ImportError:
+        raise MilError("rounding an LSTM's state at each step needs numba: pip install numba") from None
+    directions, steps, batch, _ = projected.shape
+    h, c = h.clone(memory_format=torch.contiguous_format), c.clone(memory_format=torch.contiguous_format)
+    sequence = h.new_empty(directions, batch, steps, h.shape[2])
+    columns, rows = projected.transpose(1, 2).contiguous(), recurrent.contiguous()
+
+    def run(place: tuple[int, int]) -> None:
+        parts = (columns[place], rows[place[0]], h[place], c[place], sequence[place])
+        lstm_steps_fp16(*(part.numpy() for part in parts))
+
+    places = [(direction, entry) for direction in range(directions) for entry in range(batch)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # the loop holds no lock
+        deque(threads.map(run, places), maxlen=0)
+    return sequence.transpose(1, 2), h, c
+
+
 def _lstm_steps(
-    projected: Tensor, recurrent: Tensor, h: Tensor, c: Tensor, rounded: torch.dtype | None
+    projected: Tensor, recurrent: Tensor, h: Tensor, c: Tensor, rounding: Rounding
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return every step's state, (direction, step, batch, hidden), and the last h and c."""
     size = h.shape[2]
     steps = []
     for step in projected.unbind(1):
         gates = torch.baddbmm(step, h, recurrent)
-        opened = torch.sigmoid(gates[:, :, : 3 * size])
-        c = opened[:, :, size : 2 * size] * c + opened[:, :, :size] * torch.tanh(gates[:, :, 3 * size :])
-        if rounded is not None:
-            c = c.to(rounded).to(h.dtype)
-        h = opened[:, :, 2 * size :] * torch.tanh(c)
-        if rounded is not None:
-            h = h.to(rounded).to(c.dtype)
+        i, f, o = torch.sigmoid(gates[:, :, : 3 * size]).chunk(3, dim=2)
+        c = rounding(f * c + i * torch.tanh(gates[:, :, 3 * size :]))
+        h = rounding(o * torch.tanh(c))
         steps.append(h)
     return (torch.stack(steps, 1) if steps else h.new_empty(len(h), 0, *h.shape[1:])), h, c
 

@@ -188,14 +188,15 @@ def pad(x: Tensor, pad: Ints, mode: Str = "constant", constant_val: Float = 0.0)
 
     Raises MilError for more than x has to mirror, or nothing to replicate.
     """
+    if mode not in ("constant", "reflect", "replicate"):
+        raise MilError(f'expected mode constant, reflect or replicate, found "{mode}"')
     axes = len(pad) // 2
     if len(pad) % 2 or axes > x.ndim or min(pad, default=0) < 0:
         raise MilError(f"expected pairs of numbers of 0 or more for at most {x.ndim} axes, found {pad}")
     pads = list(zip(range(x.ndim - axes, x.ndim), pad[::2], pad[1::2], strict=True))
-    sizes = [x.shape[axis] + before + after for axis, before, after in pads]
-    check_size([*x.shape[: x.ndim - axes], *sizes], x.dtype)
+    check_size([*x.shape[: x.ndim - axes], *(x.shape[axis] + b + a for axis, b, a in pads)], x.dtype)
     if mode == "constant":
-        return F.pad(x, [side for _, before, after in reversed(pads) for side in (before, after)], value=constant_val)
+        return F.pad(x, [side for _, *sides in reversed(pads) for side in sides], value=constant_val)
     for axis, before, after in pads:
         if before or after:
             x = x.index_select(axis, _extended(mode, x.shape[axis], before, after))
@@ -204,14 +205,10 @@ def pad(x: Tensor, pad: Ints, mode: Str = "constant", constant_val: Float = 0.0)
 
 def _extended(mode: str, size: int, before: int, after: int) -> Tensor:
     """Return which element of an axis stands at each place of it lengthened."""
+    if not size or (mode == "reflect" and max(before, after) >= size):
+        raise MilError(f"expected a longer axis to {mode} {before} and {after} elements from, found {size}")
     places = torch.arange(-before, size + after)
-    if mode == "replicate" and size:
-        return places.clamp(0, size - 1)
-    if mode == "reflect" and max(before, after) < size:
-        return size - 1 - (size - 1 - places.abs()).abs()
-    if mode not in ("replicate", "reflect"):
-        raise MilError(f'expected mode constant, reflect or replicate, found "{mode}"')
-    raise MilError(f"expected a longer axis to {mode} {before} and {after} elements from, found {size}")
+    return places.clamp(0, size - 1) if mode == "replicate" else size - 1 - (size - 1 - places.abs()).abs()
 
 
 def range_1d(end: Tensor, start: Tensor, step: Tensor) -> Tensor:
@@ -236,9 +233,7 @@ def shape(x: Tensor) -> Tensor:
     return torch.tensor(x.shape, dtype=torch.int32)
 
 
-def split(
-    x: Tensor, num_splits: Int | None, split_sizes: Ints | None, axis: Int
-) -> Tensor | tuple[Tensor, ...]:
+def split(x: Tensor, num_splits: Int | None, split_sizes: Ints | None, axis: Int) -> Tensor | tuple[Tensor, ...]:
     """Return consecutive parts of x along `axis`, of `split_sizes` or else `num_splits` equal ones.
 
     Raises MilError where the sizes do not add up to the axis, or it cannot be cut into equal parts.

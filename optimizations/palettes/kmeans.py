@@ -17,7 +17,7 @@ asked of the set that entries come from, so this holds for rounded entries too.
 So the least cost f(k) of k clusters is convex in k (Aggarwal, Schieber and Tokuyama 1994, "Finding a minimum-weight
 k-link path in graphs with the concave Monge property and applications"), and a penalty for each cluster turns the
 constraint into a shortest path, which the Monge property solves in O(n log n): see `_shortest_path`, and
-`_optimal_bounds` for the search of the penalty.
+`_optimal_path` for the search of the penalty.
 
 Arithmetic. The sums over a run are differences of prefix sums held as pairs of float64 (about 106 bits), so outliers
 do not drown the rest; the run's cost is then computed in float64, to within 2⁻⁵⁰ of its sum of w x². For fp16 values
@@ -28,6 +28,7 @@ in a fixed order are all that is used, so every CPU gives the same bits.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -38,6 +39,12 @@ _Function = TypeVar("_Function", bound=Callable)
 _MAX_COUNT = 256
 # Fewer fp16 values than there are codes are sorted, as fp32 values are.
 _HISTOGRAM_PAYS = 1 << 16
+# The codes of the fp16 numbers from the least to the largest, without −0.
+_ASCENDING = np.concatenate([np.arange(0xFBFF, 0x8000, -1), np.arange(0x7C00)])
+# How many positions for bounds an average cluster has in the problem that the first guess of the penalty is from.
+_COARSE_STEPS = 16
+# How many guesses of the penalty may bring no progress before one that must.
+_GUESSES = 3
 # Rows of the prefix sums: high and low parts of the sums of w, w·x and w·x², padded to a cache line.
 _COLUMNS = 8
 _HALF, _SINGLE = 0, 1
@@ -98,8 +105,7 @@ def nearest(values: np.ndarray, entries: np.ndarray) -> np.ndarray:
     wide = entries.astype(np.float64)
     midpoints = (wide[1:] + wide[:-1]) / 2
     if values.dtype == np.float16:
-        of_each_code = np.searchsorted(midpoints, _half_values(), side="left").astype(np.uint8)
-        return of_each_code[values.view(np.uint16)]
+        return _count_below(midpoints, _half_values())[values.view(np.uint16)]
     return _count_below(midpoints, values)
 
 
@@ -131,17 +137,19 @@ def _scaled(importance: np.ndarray | None) -> tuple[np.ndarray | None, int]:
     return np.ldexp(np.ascontiguousarray(importance, np.float64).reshape(-1), -exponent), exponent
 
 
+@cache
 def _half_values() -> np.ndarray:
-    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    """Return the value of each code of fp16, read-only."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    values.setflags(write=False)
+    return values
 
 
 def _histogram(flat: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values that have weight, ascending, and the weight of each; both (n,) float64."""
     if flat.dtype == np.float16:
-        sums = np.bincount(flat.view(np.uint16), weights, minlength=1 << 16).astype(np.float64)
-        sums[0] += sums[0x8000]  # −0 is 0
-        ascending = np.concatenate([np.arange(0xFBFF, 0x8000, -1), np.arange(0x7C00)])
-        distinct, sums = _half_values()[ascending], sums[ascending]
+        sums = _weighed(flat.view(np.uint16), np.ones(1) if weights is None else weights)
+        distinct = _half_values()[_ASCENDING]
     elif weights is None:
         distinct, sums = _counted(np.sort(flat), np.ones(1))
     else:
@@ -155,8 +163,8 @@ def _entries(distinct: np.ndarray, weights: np.ndarray, count: int, entry_type: 
     if distinct.size <= count:
         return np.unique(distinct.astype(entry_type)) + entry_type.type(0)
     sums, rounding = _prefix_sums(distinct, weights), _ROUNDINGS[entry_type]
-    first = _expected_penalty(distinct, weights, count)
-    means = _means(sums, _optimal_bounds(sums, rounding, count, first), rounding)
+    penalty = _coarse_penalty(sums, rounding, count, _expected_penalty(distinct, sums, count))
+    means = _means(sums, _optimal_path(sums, rounding, count, penalty).bounds, rounding)
     entries = means.astype(entry_type)
     assert (entries == means).all()
     return np.unique(entries) + entry_type.type(0)
@@ -175,38 +183,49 @@ class _Path:
         return self.bounds.size - 1
 
 
-def _optimal_bounds(sums: np.ndarray, rounding: int, count: int, first_penalty: float) -> np.ndarray:
-    """Return the bounds, (count + 1,), of the `count` clusters with the least cost; count < n.
+def _coarse_penalty(sums: np.ndarray, rounding: int, count: int, first_penalty: float) -> float:
+    """Return the penalty for `count` clusters whose bounds are taken from a grid: nearly that for all bounds."""
+    n = sums.shape[0] - 1
+    stride = n // (_COARSE_STEPS * count)
+    if stride < 2:
+        return first_penalty
+    grid = np.append(np.arange(0, n, stride), n)
+    return _optimal_path(sums[grid], rounding, count, first_penalty).penalty
+
+
+def _optimal_path(sums: np.ndarray, rounding: int, count: int, first_penalty: float) -> _Path:
+    """Return the `count` clusters with the least cost of all, and a penalty for which they are best; count < n.
 
     A path that is shortest at some penalty is the best of all with as many links. `few` and `many` are two such, with
     fewer and more links than wanted; at the start one cluster (any large penalty) and n (none). Each turn tries a
-    penalty between theirs and replaces one of them by what it finds, so the distance in links shrinks; a turn that
-    finds nothing in between is followed by one with the penalty at which both cost the same,
+    penalty between theirs and replaces one of them by what it finds. A turn that brings them no closer in links is
+    followed, after a few more guesses, by one with the penalty at which both cost the same,
 
         (f(few) − f(many)) / (links of many − links of few).
 
-    If that finds nothing in between either, f(k) + penalty × k is convex, equal at both ends, and has a minimum
-    outside or at the ends; so it is constant between them. Both are then shortest at that penalty, and
-    `_spliced` makes a shortest path of exactly `count` links from them: also where the hull of f has flat pieces.
+    If that finds nothing in between either, f(k) + penalty × k is convex, equal at both ends, and has a minimum at or
+    outside the ends; so it is constant between them. Both are then shortest at that penalty, and `_spliced` makes a
+    shortest path of exactly `count` links from them: also where the hull of f has flat pieces.
     """
     n = sums.shape[0] - 1
     few, many = (_path(sums, rounding, bounds, penalty) for bounds, penalty in _extremes(n))
-    penalty = first_penalty
+    penalty, guesses = first_penalty, 0
     while True:
         level = (few.cost - many.cost) / (many.links - few.links)
-        if not many.penalty < penalty < few.penalty:
+        if guesses > _GUESSES or not many.penalty < penalty < few.penalty:
             penalty = level
         found = _path(sums, rounding, _shortest_path(sums, rounding, penalty), penalty)
         if found.links == count:
-            return found.bounds
-        if few.links < found.links < count:
-            few, penalty = found, _interpolated(found, many, count)
-        elif count < found.links < many.links:
-            many, penalty = found, _interpolated(few, found, count)
-        elif penalty == level:
-            return _spliced(few.bounds, many.bounds, count)
-        else:
-            penalty = level
+            return found
+        closer = few.links < found.links < many.links
+        if penalty == level and not closer:
+            return _path(sums, rounding, _spliced(few.bounds, many.bounds, count), penalty)
+        guesses = 0 if closer else guesses + 1
+        if few.links <= found.links < count:
+            few = found
+        elif count < found.links <= many.links:
+            many = found
+        penalty = _interpolated(few, many, count)
 
 
 def _extremes(n: int) -> tuple[tuple[np.ndarray, float], tuple[np.ndarray, float]]:
@@ -222,25 +241,29 @@ def _interpolated(few: _Path, many: _Path, count: int) -> float:
 
     For many clusters f(k) is near A / k², so the penalty is near 2A / k³.
     """
-    if many.penalty == 0:
-        return few.penalty * (few.links / count) ** 3
+    if many.penalty <= 0:
+        return few.penalty * _cube(few.links / count)
     if few.penalty == np.inf:
-        return many.penalty * (many.links / count) ** 3
+        return many.penalty * _cube(many.links / count)
     low, high = 1 / _cube_root(few.penalty), 1 / _cube_root(many.penalty)
     guess = low + (high - low) * (count - few.links) / (many.links - few.links)
-    return float(1 / (guess * guess * guess))
+    return float(1 / _cube(guess))
 
 
-def _expected_penalty(distinct: np.ndarray, weights: np.ndarray, count: int) -> float:
+def _expected_penalty(distinct: np.ndarray, sums: np.ndarray, count: int) -> float:
     """Return −f′(count) for a smooth density: the sum of (weight × width²)^⅓ over slices, cubed, over 6 count³.
 
     Source: Panter and Dite 1951, "Quantization distortion in pulse-count modulation with nonuniform spacing of
     levels": f(k) = (∫ p^⅓)³ / 12 k².
     """
     edges = np.unique(np.linspace(0, distinct.size - 1, 1025).astype(np.int64))
-    masses = np.add.reduceat(weights, edges[:-1])
-    total = float(_sum(_cube_root(masses * np.diff(distinct[edges]) ** 2)))
-    return total**3 / (6 * count**3)
+    masses, widths = np.diff(sums[edges, 0]), np.diff(distinct[edges])
+    return _cube(float(_sum(_cube_root(masses * widths * widths))) / count) / 6
+
+
+def _cube(x: float) -> float:
+    """Return x³ by two products: powers come from libm, and differ between machines."""
+    return x * x * x
 
 
 def _cube_root(x: np.ndarray | float) -> np.ndarray:
@@ -384,7 +407,7 @@ def _shortest_path(sums: np.ndarray, rounding: int, penalty: float) -> np.ndarra
 @compiled
 def _takeover(sums: np.ndarray, rounding: int, best: np.ndarray, old: int, new: int, behind: int) -> int:
     """Return the least j at which `new` beats `old`, or n + 1; it does not at `behind`, nor anywhere before."""
-    n, step = sums.shape[0] - 1, 16
+    n, step = sums.shape[0] - 1, 1
     ahead = min(behind + step, n + 1)
     while ahead <= n and (
         best[new] + _cost(sums, new, ahead, rounding) >= best[old] + _cost(sums, old, ahead, rounding)
@@ -410,6 +433,20 @@ def _walked(parent: np.ndarray) -> np.ndarray:
     for m in range(links, 0, -1):
         bounds[m], node = node, parent[node]
     return bounds
+
+
+@compiled
+def _weighed(codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weight of each number of `_ASCENDING`, given codes; one weight stands for all.
+
+    Negative codes run backwards, from 0xFBFF, the least number, to 0x8000, which is −0 and counts as 0.
+    """
+    sums, zero = np.zeros(0x7BFF + 0x7C00), 0x7BFF
+    for i in range(codes.size):
+        code = np.int64(codes[i])
+        place = 0xFBFF - code if code > 0x8000 else zero + code % 0x8000
+        sums[place] += weights[i] if weights.size > 1 else weights[0]
+    return sums
 
 
 @compiled

@@ -1,6 +1,5 @@
 """The palette of one weight: made by optimal k-means, kept as files, and held against the weight."""
 
-import json
 import math
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +11,8 @@ import numpy as np
 from mil.packing import pack
 from mil.types import BY_NAME
 from optimizations.palettes.kmeans import Palette, cluster, compiled
+
+_FILE = "palette.npz"
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Weight:
 class Difference:
     """How far decoded values are from the original ones.
 
-    max, rms    of the difference
-    relative    rms of the difference over rms of the originals; 0 where all are 0
-    cosine      of the two as vectors; 1 where both are 0
+    max, rms       of the difference
+    original_rms   of the originals
+    cosine         of the two as vectors; 1 where both are 0
     """
 
     max: float
     rms: float
-    relative: float
+    original_rms: float
     cosine: float
 
 
@@ -98,36 +99,30 @@ def make(weight: np.ndarray, layout: Layout) -> Weight:
 def _scales(rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(rows))} of {rows.size} values are nan or infinite")
-    largest = np.abs(rows).max(axis=1)
-    return np.where(largest == 0, largest.dtype.type(1), largest)
+    return np.abs(rows).max(axis=1)
 
 
 def _palette(rows: np.ndarray, scales: np.ndarray | None, nbits: int) -> Palette:
-    if scales is None:
+    if scales is None or not scales.any():
         return cluster(rows, 1 << nbits)
     wide = scales[:, None].astype(np.float32)
     importance = np.broadcast_to(wide.astype(np.float64) ** 2, rows.shape)
-    return cluster(rows.astype(np.float32) / wide, 1 << nbits, importance, entry_type=rows.dtype)
+    quotients = rows.astype(np.float32) / np.where(wide == 0, np.float32(1), wide)
+    return cluster(quotients, 1 << nbits, importance, entry_type=rows.dtype)
 
 
 def save(weight: Weight, folder: Path) -> None:
     """Write a palettized weight into a folder; equal weights are equal bytes."""
-    np.save(folder / "indices.npy", weight.indices)
-    np.save(folder / "entries.npy", weight.entries)
+    arrays = {"indices": weight.indices, "entries": weight.entries, "squared_error": np.array(weight.squared_error)}
     if weight.scales is not None:
-        np.save(folder / "scales.npy", weight.scales)
-    (folder / "palette.json").write_text(json.dumps({"squared_error": weight.squared_error}))
+        arrays["scales"] = weight.scales
+    np.savez(folder / _FILE, **arrays)  # type: ignore[arg-type]
 
 
 def load(folder: Path) -> Weight:
     """Return the palettized weight that `save` wrote into the folder."""
-    scales = folder / "scales.npy"
-    return Weight(
-        np.load(folder / "indices.npy"),
-        np.load(folder / "entries.npy"),
-        np.load(scales) if scales.exists() else None,
-        json.loads((folder / "palette.json").read_text())["squared_error"],
-    )
+    with np.load(folder / _FILE) as arrays:
+        return Weight(arrays["indices"], arrays["entries"], arrays.get("scales"), float(arrays["squared_error"]))
 
 
 def difference(original: np.ndarray, decoded: np.ndarray) -> Difference:
@@ -139,7 +134,7 @@ def difference(original: np.ndarray, decoded: np.ndarray) -> Difference:
     return Difference(
         largest,
         math.sqrt(squares / original.size),
-        math.sqrt(squares / original_squares) if original_squares else 0.0,
+        math.sqrt(original_squares / original.size),
         products / lengths if lengths else float(original_squares == decoded_squares),
     )
 
@@ -162,7 +157,5 @@ def is_faithful(weight: Weight, original: np.ndarray, found: Difference) -> bool
 
     They may be further by the rounding of their product with the scales: half a unit in the last place of each.
     """
-    claimed = math.sqrt(weight.squared_error)
-    measured = found.rms * math.sqrt(original.size)
-    length = math.sqrt(float(np.square(original, dtype=np.float64).sum()))
-    return bool(abs(measured - claimed) <= np.finfo(original.dtype).eps * length)
+    claimed_rms = math.sqrt(weight.squared_error / original.size)
+    return bool(abs(found.rms - claimed_rms) <= np.finfo(original.dtype).eps * found.original_rms)

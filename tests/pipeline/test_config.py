@@ -157,7 +157,9 @@ def test_a_variant_declared_twice_is_reported(tmp_path: Path) -> None:
     block = yaml.safe_load(SMALL)
     block["variants"]["twice"] = block["variants"]["segmentation"]
     found = complaints(tmp_path, yaml.safe_dump(block))
-    assert found[0] == ("variants.yaml: variants.twice: 'mine/fp16' is declared twice; give an axis value another name")
+    assert found[0] == (
+        "variants.yaml: variants.twice: 'mine/fp16-5s' is declared twice; give an axis value another name"
+    )
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "variants: [", ""])

@@ -105,14 +105,15 @@ def onnxruntime_node(op_type: str, *parameters: str, domain: str = "", outputs: 
 
 
 def onnxruntime_run(op_type: str, given: Sequence[Any], domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
-    """Return the outputs of one ONNX node on arrays; attributes that are None are left out."""
-    given = [np.asarray(value) for value in given]
-    names, results = [f"i{n}" for n in range(len(given))], [f"o{n}" for n in range(outputs)]
+    """Return the outputs of one ONNX node on arrays; inputs and attributes that are None are left out."""
+    fed = {f"i{n}": np.asarray(value) for n, value in enumerate(given) if value is not None}
+    names = [name if (name := f"i{n}") in fed else "" for n in range(len(given))]
+    results = [f"o{n}" for n in range(outputs)]
     stated = {k: v for k, v in attributes.items() if v is not None}
     node = onnx.helper.make_node(op_type, names, results, domain=domain, **stated)
     inputs = [
         onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in zip(names, given, strict=True)
+        for name, array in fed.items()
     ]
     graph = onnx.helper.make_graph([node], op_type, inputs, [onnx.ValueInfoProto(name=name) for name in results])
     opsets = [onnx.helper.make_opsetid(*pair) for pair in (("", 20), ("ai.onnx.ml", 3), ("com.microsoft", 1))]
@@ -121,7 +122,7 @@ def onnxruntime_run(op_type: str, given: Sequence[Any], domain: str = "", output
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return tuple(session.run(None, dict(zip(names, given, strict=True))))
+    return tuple(session.run(None, fed))
 
 
 def find(module: ModuleType, operation: str) -> Callable[..., Any]:

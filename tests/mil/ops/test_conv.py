@@ -118,7 +118,9 @@ def transposed_loop(
     for channel in range(x.shape[1]):
         first = channel // inputs_per_group * per_group
         for place in np.ndindex(*x.shape[2:]):
-            at = tuple(slice(p * s, p * s + e, d) for p, s, e, d in zip(place, strides, extents, dilations, strict=True))
+            at = tuple(
+                slice(p * s, p * s + e, d) for p, s, e, d in zip(place, strides, extents, dilations, strict=True)
+            )
             values = x[(slice(None), channel, *place)].astype(np.float64).reshape(-1, 1, *[1] * axes)
             result[(slice(None), slice(first, first + per_group), *at)] += values * weight[channel]
     keep: list[slice] = []
@@ -178,7 +180,9 @@ ROWS = [
     row("conv", "same, dilated", DILATED, x=X1, weight=normal(3, 4, 4), dilations=[2], pad_type="same"),
     row("conv", "same_lower, 1-D, stride", x=X1, weight=normal(3, 4, 4), strides=[2], pad_type="same_lower"),
     row("conv", "custom, even", x=X2, weight=normal(3, 4, 3, 3), pad_type="custom", pad=[1, 1, 2, 2]),
-    row("conv", "custom, uneven", x=X2, weight=normal(3, 4, 3, 3), pad_type="custom", pad=[0, 3, 2, 1], dilations=[2, 1]),
+    row(
+        "conv", "custom, uneven", x=X2, weight=normal(3, 4, 3, 3), pad_type="custom", pad=[0, 3, 2, 1], dilations=[2, 1]
+    ),
     row("conv", "pad without custom is left alone", x=X1, weight=normal(3, 4, 3), pad_type="valid", pad=[2, 2]),
     row("conv", "groups", x=X2, weight=normal(6, 2, 2, 2), groups=2),
     row("conv", "depthwise, bias", x=X1, weight=normal(8, 1, 3), groups=4, bias=normal(8)),
@@ -186,29 +190,94 @@ ROWS = [
     row("conv", "no batch", {"onnxruntime": "refuses an empty batch"}, x=normal(0, 4, 11), weight=normal(3, 4, 3)),
     row("conv", "fp16 extremes", x=FAR, weight=np.float32([[[65504, 1, -65504]]])),
     row("conv", "infinity and nan", x=np.float32([[[np.inf, 1, 2, -np.inf, np.nan]]]), weight=np.float32([[[1, 2]]])),
-    row("conv_quantized", "per tensor", x=X2, weight=CODES, bias=None, quantization_type="linear", nbits=4,
-        quant_scale=np.array(0.25, np.float32), quant_bias=np.array(-2, np.float32)),
-    row("conv_quantized", "per channel, bias", x=X2, weight=CODES, bias=np.uint8([0, 255, 3]),
-        quantization_type="linear", quant_scale=normal(3), quant_bias=normal(3), pad_type="same"),
+    row(
+        "conv_quantized",
+        "per tensor",
+        x=X2,
+        weight=CODES,
+        bias=None,
+        quantization_type="linear",
+        nbits=4,
+        quant_scale=np.array(0.25, np.float32),
+        quant_bias=np.array(-2, np.float32),
+    ),
+    row(
+        "conv_quantized",
+        "per channel, bias",
+        x=X2,
+        weight=CODES,
+        bias=np.uint8([0, 255, 3]),
+        quantization_type="linear",
+        quant_scale=normal(3),
+        quant_bias=normal(3),
+        pad_type="same",
+    ),
     row("conv_transpose", "1-D", x=X1, weight=normal(4, 3, 3)),
     row("conv_transpose", "2-D, bias, stride", x=X2, weight=normal(4, 3, 2, 3), bias=normal(3), strides=[2, 3]),
     row("conv_transpose", "3-D, dilated", x=X3, weight=normal(2, 3, 2, 1, 2), dilations=[2, 1, 3]),
     row("conv_transpose", "custom, even", x=X2, weight=normal(4, 3, 3, 3), pad_type="custom", pad=[1, 1, 2, 2]),
-    row("conv_transpose", "custom, uneven", x=X2, weight=normal(4, 3, 3, 3), bias=normal(3), pad_type="custom",
-        pad=[0, 1, 2, 0]),
+    row(
+        "conv_transpose",
+        "custom, uneven",
+        x=X2,
+        weight=normal(4, 3, 3, 3),
+        bias=normal(3),
+        pad_type="custom",
+        pad=[0, 1, 2, 0],
+    ),
     row("conv_transpose", "same, even", x=X1, weight=normal(4, 3, 4), strides=[2], pad_type="same"),
-    row("conv_transpose", "same, odd element", x=X1, weight=normal(4, 3, 3), strides=[2], pad_type="same", bias=normal(3)),
-    row("conv_transpose", "same, stride beyond the kernel", SHORT, x=X1, weight=normal(4, 3, 2), strides=[4],
-        pad_type="same", bias=normal(3)),
-    row("conv_transpose", "output_shape, same", x=X1, weight=normal(4, 3, 3), strides=[2], pad_type="same",
-        output_shape=[2, 3, 21]),
-    row("conv_transpose", "output_shape beyond, valid", SHORT, x=X1, weight=normal(4, 3, 3), strides=[3], bias=normal(3),
-        output_shape=[2, 3, 35]),
-    row("conv_transpose", "output_shape, custom", {"onnxruntime": "sets pads aside for output_shape"}, x=X1,
-        weight=normal(4, 3, 3), strides=[2], pad_type="custom", pad=[1, 1], output_shape=[2, 3, 22]),
+    row(
+        "conv_transpose",
+        "same, odd element",
+        x=X1,
+        weight=normal(4, 3, 3),
+        strides=[2],
+        pad_type="same",
+        bias=normal(3),
+    ),
+    row(
+        "conv_transpose",
+        "same, stride beyond the kernel",
+        SHORT,
+        x=X1,
+        weight=normal(4, 3, 2),
+        strides=[4],
+        pad_type="same",
+        bias=normal(3),
+    ),
+    row(
+        "conv_transpose",
+        "output_shape, same",
+        x=X1,
+        weight=normal(4, 3, 3),
+        strides=[2],
+        pad_type="same",
+        output_shape=[2, 3, 21],
+    ),
+    row(
+        "conv_transpose",
+        "output_shape beyond, valid",
+        SHORT,
+        x=X1,
+        weight=normal(4, 3, 3),
+        strides=[3],
+        bias=normal(3),
+        output_shape=[2, 3, 35],
+    ),
+    row(
+        "conv_transpose",
+        "output_shape, custom",
+        {"onnxruntime": "sets pads aside for output_shape"},
+        x=X1,
+        weight=normal(4, 3, 3),
+        strides=[2],
+        pad_type="custom",
+        pad=[1, 1],
+        output_shape=[2, 3, 22],
+    ),
     row("conv_transpose", "groups", x=X2, weight=normal(4, 3, 2, 2), groups=2, bias=normal(6)),
     row("conv_transpose", "one place", x=normal(1, 1, 1), weight=normal(1, 1, 1)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

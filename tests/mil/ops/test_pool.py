@@ -31,9 +31,7 @@ def normal(*shape: int) -> np.ndarray:
     return RANDOM.standard_normal(shape, np.float32)
 
 
-def starts_of_windows(
-    size: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool
-) -> list[int]:
+def starts_of_windows(size: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool) -> list[int]:
     """Return where windows start in one axis of x, by the formula of coremltools' documentation."""
     free = size + before + after - kernel
     if not ceil_mode:
@@ -76,9 +74,7 @@ def pooled(
             inside = all(0 <= a < n for a, n in zip(at, x.shape[2:], strict=True))
             real += [float(x[(*place[:2], *at)])] if inside else []
             spread = zip(at, x.shape[2:], around, strict=True)
-            counted += inside or (
-                not exclude_padding_from_average and all(-b <= a < n + c for a, n, (b, c) in spread)
-            )
+            counted += inside or (not exclude_padding_from_average and all(-b <= a < n + c for a, n, (b, c) in spread))
         result[place] = reduce(real, counted)
     return result
 
@@ -100,7 +96,9 @@ def avg_loop(exclude_padding_from_average: bool = False, **inputs: Any) -> np.nd
 
 
 def onnx(op_type: str, **fixed: Any) -> Opinion:
-    def answer(x: np.ndarray, kernel_sizes: Any, pad_type: str, strides: Any = None, pad: Any = None, **more: Any) -> Any:
+    def answer(
+        x: np.ndarray, kernel_sizes: Any, pad_type: str, strides: Any = None, pad: Any = None, **more: Any
+    ) -> Any:
         auto = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid": "VALID", "custom": "NOTSET"}
         counts_padding = not more.get("exclude_padding_from_average", False)
         return onnxruntime_run(
@@ -137,15 +135,38 @@ CASES: list[tuple[str, dict[str, str], Inputs]] = [
     ("custom, wider than half a window", {}, {"x": X1, "kernel_sizes": [3], "pad_type": "custom", "pad": [2, 2]}),
     ("custom, as wide as a window", WIDE, {"x": X1, "kernel_sizes": [2], "pad_type": "custom", "pad": [2, 2]}),
     ("ceil_mode", {}, {"x": X1, "kernel_sizes": [3], "strides": [3], "pad_type": "valid", "ceil_mode": True}),
-    ("ceil_mode, padded", {}, {"x": X2, "kernel_sizes": [3, 2], "strides": [2, 3], "pad_type": "custom",
-                               "pad": [1, 1, 1, 1], "ceil_mode": True}),
-    ("ceil_mode, a window begins behind the elements", BEGUN, {"x": X1, "kernel_sizes": [2], "strides": [5],
-                                                               "pad_type": "custom", "pad": [1, 1], "ceil_mode": True}),
+    (
+        "ceil_mode, padded",
+        {},
+        {
+            "x": X2,
+            "kernel_sizes": [3, 2],
+            "strides": [2, 3],
+            "pad_type": "custom",
+            "pad": [1, 1, 1, 1],
+            "ceil_mode": True,
+        },
+    ),
+    (
+        "ceil_mode, a window begins behind the elements",
+        BEGUN,
+        {"x": X1, "kernel_sizes": [2], "strides": [5], "pad_type": "custom", "pad": [1, 1], "ceil_mode": True},
+    ),
     ("infinity", {}, {"x": np.float32([[[1, np.inf, 65504, -65504, -1]]]), "kernel_sizes": [2], "pad_type": "valid"}),
     ("one place", {}, {"x": normal(1, 1, 1), "kernel_sizes": [1], "pad_type": "valid"}),
-    ("no batch", {"onnxruntime": "refuses an empty batch"}, {"x": normal(0, 3, 5), "kernel_sizes": [2], "pad_type": "same"}),
-]  # fmt: skip
-THREE: Inputs = {"x": X3, "kernel_sizes": [2, 3, 1], "strides": [1, 2, 3], "pad_type": "custom", "pad": [1, 0, 0, 1, 0, 0]}
+    (
+        "no batch",
+        {"onnxruntime": "refuses an empty batch"},
+        {"x": normal(0, 3, 5), "kernel_sizes": [2], "pad_type": "same"},
+    ),
+]
+THREE: Inputs = {
+    "x": X3,
+    "kernel_sizes": [2, 3, 1],
+    "strides": [1, 2, 3],
+    "pad_type": "custom",
+    "pad": [1, 0, 0, 1, 0, 0],
+}
 ROWS = [
     Row(operation, inputs, about, 1e-5, 1e-5, not_asked if operation == "avg_pool" or "onnx" not in about else {})
     for operation in OPINIONS
@@ -157,9 +178,13 @@ ROWS += [
 ]
 ROWS += [Row(operation, THREE, "3-D", 1e-5, 1e-5) for operation in ("avg_pool", "max_pool")]
 ROWS += [
-    Row("max_pool", {"x": np.float32([[[1, np.nan, 2, -np.inf, -np.inf]]]), "kernel_sizes": [2], "pad_type": "valid"},
-        "nan and -inf", not_asked={"onnxruntime": "passes over nan"}),
-]  # fmt: skip
+    Row(
+        "max_pool",
+        {"x": np.float32([[[1, np.nan, 2, -np.inf, -np.inf]]]), "kernel_sizes": [2], "pad_type": "valid"},
+        "nan and -inf",
+        not_asked={"onnxruntime": "passes over nan"},
+    ),
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -183,7 +208,9 @@ def geometries(draw: st.DrawFn) -> Inputs:
         "x": normal(1, 2, *(k + e - 1 for k, e in zip(kernel, extra, strict=True))),
         "kernel_sizes": kernel,
         "strides": strides,
-        "pad_type": draw(st.sampled_from(["valid", "custom"] if ceil_mode else ["valid", "same", "same_lower", "custom"])),
+        "pad_type": draw(
+            st.sampled_from(["valid", "custom"] if ceil_mode else ["valid", "same", "same_lower", "custom"])
+        ),
         "pad": [side for side in pad[:axes] for _ in range(2)] if ceil_mode else pad,
         "ceil_mode": ceil_mode,
     }

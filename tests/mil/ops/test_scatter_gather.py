@@ -169,13 +169,19 @@ ROWS = [
     row("gather", "no index", UNKNOWN, x=X3, indices=np.zeros((0,), np.int32), axis=2),
     row("gather", "empty x, no index", UNKNOWN, x=normal(0, 3), indices=np.zeros((2, 0), np.int32), axis=0),
     row("gather", "batch", BATCHED, x=X3, indices=ints([0, 2, 1], [1, 1, 0]), axis=1, batch_dims=1),
-    row("gather", "batch, later axis", BATCHED, x=normal(2, 3, 4, 2), indices=ints([0, 3], [1, 1]), axis=2, batch_dims=1),
-    row("gather", "two batch axes", BATCHED, x=X3, indices=ints([[0], [3], [2]], [[1], [0], [1]]), axis=2, batch_dims=2),
+    row(
+        "gather", "batch, later axis", BATCHED, x=normal(2, 3, 4, 2), indices=ints([0, 3], [1, 1]), axis=2, batch_dims=1
+    ),
+    row(
+        "gather", "two batch axes", BATCHED, x=X3, indices=ints([[0], [3], [2]], [[1], [0], [1]]), axis=2, batch_dims=2
+    ),
     row("gather", "validated", x=X3, indices=ints(0, 1), validate_indices=True),
     row("gather", "nan and extremes", x=ODD, indices=ints(1, 0, 1)),
     row("gather", "integers", x=COUNTS, indices=ints(2, 2), axis=1),
     row("gather_along_axis", "first axis", x=X3, indices=ints(RANDOM.integers(0, 2, (5, 3, 4)))),
-    row("gather_along_axis", "negative axis and indices", x=X3, indices=ints(RANDOM.integers(-4, 4, (2, 3, 6))), axis=-1),
+    row(
+        "gather_along_axis", "negative axis and indices", x=X3, indices=ints(RANDOM.integers(-4, 4, (2, 3, 6))), axis=-1
+    ),
     row("gather_along_axis", "no index", UNKNOWN, x=X3, indices=np.zeros((2, 0, 4), np.int32), axis=1),
     row("gather_along_axis", "nan and extremes", x=ODD, indices=ints([2, 0], [1, 1]), axis=1),
     row("gather_nd", "elements", x=X3, indices=ints([0, 0, 0], [1, 2, 3])),
@@ -187,19 +193,55 @@ ROWS = [
     row("gather_nd", "two batch axes", x=X3, indices=ints([[0], [3], [2]], [[1], [0], [1]]), batch_dims=2),
     row("gather_nd", "none", {"onnxruntime": "crashes on no index"}, x=X3, indices=np.zeros((0, 2), np.int32)),
     row("scatter", "by default adds", data=X3, indices=ints(1, 0, 1), updates=normal(3, 3, 4)),
-    row("scatter", "last axis, negative index", data=X3, indices=ints(-1, 0), updates=normal(2, 3, 2), axis=-1, mode="update"),
+    row(
+        "scatter",
+        "last axis, negative index",
+        data=X3,
+        indices=ints(-1, 0),
+        updates=normal(2, 3, 2),
+        axis=-1,
+        mode="update",
+    ),
     row("scatter", "no index", data=X3, indices=np.zeros((0,), np.int32), updates=normal(2, 0, 4), axis=1),
-    row("scatter", "matrix of indices", {"onnxruntime": "has one index per slice"}, data=X1, indices=ints([0, 1], [4, 4]),
-        updates=normal(2, 2)),
+    row(
+        "scatter",
+        "matrix of indices",
+        {"onnxruntime": "has one index per slice"},
+        data=X1,
+        indices=ints([0, 1], [4, 4]),
+        updates=normal(2, 2),
+    ),
     row("scatter_nd", "elements", data=X3, indices=ints([0, 0, 0], [1, 2, 3], [1, 2, 3]), updates=normal(3)),
-    row("scatter_nd", "slices, negative", data=X3, indices=ints([[0, 0], [1, -1]]), updates=normal(2, 4), mode="update"),
-    row("scatter_nd", "no depth", {"onnxruntime": "needs a depth"}, data=X1, indices=np.zeros((2, 0), np.int32),
-        updates=normal(2, 5)),
-    row("scatter_along_axis", "update, negative", data=X3, indices=ints(np.stack([np.full((3, 4), 1), np.full((3, 4), -2)])),
-        updates=normal(2, 3, 4), axis=0, mode="update"),
-    row("scatter_along_axis", "no index", UNKNOWN | UPDATES_ONLY, data=X3, indices=np.zeros((2, 0, 4), np.int32),
-        updates=normal(2, 0, 4), axis=1),
-]  # fmt: skip
+    row(
+        "scatter_nd", "slices, negative", data=X3, indices=ints([[0, 0], [1, -1]]), updates=normal(2, 4), mode="update"
+    ),
+    row(
+        "scatter_nd",
+        "no depth",
+        {"onnxruntime": "needs a depth"},
+        data=X1,
+        indices=np.zeros((2, 0), np.int32),
+        updates=normal(2, 5),
+    ),
+    row(
+        "scatter_along_axis",
+        "update, negative",
+        data=X3,
+        indices=ints(np.stack([np.full((3, 4), 1), np.full((3, 4), -2)])),
+        updates=normal(2, 3, 4),
+        axis=0,
+        mode="update",
+    ),
+    row(
+        "scatter_along_axis",
+        "no index",
+        UNKNOWN | UPDATES_ONLY,
+        data=X3,
+        indices=np.zeros((2, 0, 4), np.int32),
+        updates=normal(2, 0, 4),
+        axis=1,
+    ),
+]
 for mode in COMBINE:
     absent = {} if mode in REDUCTIONS else NO_SUCH_MODE
     absent_too = absent | ({} if mode == "update" else UPDATES_ONLY)
@@ -209,14 +251,33 @@ for mode in COMBINE:
         ROWS += [
             row("scatter", about, absent, data=values, indices=places, updates=by, mode=mode),
             row("scatter_nd", about, absent, data=values, indices=places.reshape(3, 1), updates=by, mode=mode),
-            row("scatter_along_axis", about, absent_too, data=values, indices=np.stack([places] * 3, 1), updates=by,
-                axis=-2, mode=mode),
-        ]  # fmt: skip
+            row(
+                "scatter_along_axis",
+                about,
+                absent_too,
+                data=values,
+                indices=np.stack([places] * 3, 1),
+                updates=by,
+                axis=-2,
+                mode=mode,
+            ),
+        ]
 ROWS += [
-    row(operation, "max with nan and infinity", {"onnxruntime": "passes over nan"} | UPDATES_ONLY,
-        data=ODD[0].copy(), indices=ints(places), updates=np.float32([1, np.nan, -1]), mode="max")
-    for operation, places in (("scatter", [0, 1, 2]), ("scatter_along_axis", [0, 1, 2]), ("scatter_nd", [[0], [1], [2]]))
-]  # fmt: skip
+    row(
+        operation,
+        "max with nan and infinity",
+        {"onnxruntime": "passes over nan"} | UPDATES_ONLY,
+        data=ODD[0].copy(),
+        indices=ints(places),
+        updates=np.float32([1, np.nan, -1]),
+        mode="max",
+    )
+    for operation, places in (
+        ("scatter", [0, 1, 2]),
+        ("scatter_along_axis", [0, 1, 2]),
+        ("scatter_nd", [[0], [1], [2]]),
+    )
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -1,0 +1,72 @@
+"""Networks to measure on: upstream's own code, and the package that plain coremltools makes of it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from converters.upstream import pyannote_segmentation
+
+SAMPLE_RATE_HZ, DURATION_S = 16000, 10
+LSTM = {"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True, "dropout": 0.0}
+
+
+class Segmentation(torch.nn.Module):
+    """PyanNet without Lightning and with its filters computed once: what upstream runs, in a form that traces.
+
+    waveforms   (batch, 1, sample)      returns (batch, frame, 7)  log P(class)
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        network_class, task = pyannote_segmentation()
+        network = network_class(sincnet={"stride": 10}, lstm=LSTM)
+        network.specifications = task.Specifications(
+            problem=task.Problem.MONO_LABEL_CLASSIFICATION,
+            resolution=task.Resolution.FRAME,
+            duration=DURATION_S,
+            classes=["1", "2", "3"],
+            powerset_max_classes=2,
+        )
+        network.build()
+        absent, unknown = network.load_state_dict(load_file(weights), strict=False)
+        assert not unknown, unknown
+        assert all("filterbank" in name for name in absent), absent
+        filters = network.sincnet.conv1d[0].filterbank.filters().detach()
+        convolution = torch.nn.Conv1d(1, filters.shape[0], filters.shape[-1], stride=10, bias=False)
+        convolution.weight.data = filters
+        self.wav_norm = network.sincnet.wav_norm1d
+        self.convolutions = torch.nn.ModuleList([convolution, *network.sincnet.conv1d[1:]])
+        self.norms, self.pools = network.sincnet.norm1d, network.sincnet.pool1d
+        self.lstm, self.linear, self.classifier = network.lstm, network.linear, network.classifier
+        self.eval()
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        x = self.wav_norm(waveforms)
+        for index, (convolution, norm, pool) in enumerate(zip(self.convolutions, self.norms, self.pools, strict=True)):
+            x = convolution(x).abs() if index == 0 else convolution(x)
+            x = torch.nn.functional.leaky_relu(norm(pool(x)))
+        x, _ = self.lstm(x.transpose(1, 2))
+        for linear in self.linear:
+            x = torch.nn.functional.leaky_relu(linear(x))
+        return torch.log_softmax(self.classifier(x), dim=-1)
+
+
+def converted(network: torch.nn.Module, example: torch.Tensor, folder: Path, half: bool) -> Path:
+    """Return the package that coremltools makes of a network, with fp16 or fp32 inside and fp32 in and out."""
+    import coremltools as ct
+
+    with torch.inference_mode():
+        traced = torch.jit.trace(network, example)
+    model = ct.convert(
+        traced,
+        inputs=[ct.TensorType("x", example.shape, dtype=np.float32)],
+        outputs=[ct.TensorType("y", dtype=np.float32)],
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    path = folder / f"network-{'fp16' if half else 'fp32'}.mlpackage"
+    model.save(str(path))
+    return path
