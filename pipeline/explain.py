@@ -36,7 +36,7 @@ def _why(variant: Variant, settings: Settings, store: Store, step: Step) -> str:
 
 def _keys_of_last_run(variant: Variant, settings: Settings) -> list[str]:
     try:
-        manifest = json.loads((settings.out / variant.id / "manifest.json").read_text())
+        run = json.loads((settings.out / variant.id / "run.json").read_text())
     except (OSError, ValueError):
         return []
-    return [step["key"] for step in manifest["steps"]]
+    return [step["key"] for step in run["steps"]]

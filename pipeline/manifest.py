@@ -1,6 +1,7 @@
 """What an artifact is: its inputs, its making and its files. The same inputs give the same manifest, byte for byte.
 
-A manifest holds no clock, no host and no measured number; those stand in `run.json` and `checks.json`.
+A manifest holds no clock, no host and nothing that follows from a measured number, for the last digits of those differ
+between processors; they stand in `run.json` and `checks.json`.
 """
 
 import json
@@ -48,7 +49,7 @@ def manifest(
             "optimize": variant.optimize,
             "compiler": target.compiler(compiler),
             "tools": versions("torch", "coremltools", "numpy", "protobuf"),
-            "steps": [{"stage": step.stage, "name": step.name, "key": step.key} for step in taken],
+            "steps": [{"stage": s.stage, "name": s.name, "key": s.key} for s in taken if s.stage != "verify"],
             "files": _files(variant, package, bundle),
         }
     )

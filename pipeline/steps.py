@@ -84,7 +84,7 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store) -
         "options": asdict(chosen.options),
         "input": artifact.digest,
         "code": code,
-        "versions": versions("numpy", "protobuf"),
+        "versions": versions("numpy", "numba", "protobuf"),
     }
 
     def run(folder: Path) -> None:

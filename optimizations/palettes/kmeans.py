@@ -245,9 +245,9 @@ def _interpolated(few: _Path, many: _Path, count: int) -> float:
         return few.penalty * _cube(few.links / count)
     if few.penalty == np.inf:
         return many.penalty * _cube(many.links / count)
-    low, high = 1 / _cube_root(few.penalty), 1 / _cube_root(many.penalty)
+    low, high = (1 / float(_cube_root(path.penalty)) for path in (few, many))
     guess = low + (high - low) * (count - few.links) / (many.links - few.links)
-    return float(1 / _cube(guess))
+    return 1 / _cube(guess)
 
 
 def _expected_penalty(distinct: np.ndarray, sums: np.ndarray, count: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,3 +101,10 @@ def built(quern: Callable[..., Ran], tmp_path_factory: pytest.TempPathFactory) -
     ran = quern("--out", out, "--weights-dir", FIXTURES, "--jobs", 1)
     assert ran.status == 0, ran.out + ran.err
     return out
+
+
+@pytest.fixture
+def copied(built: Path, tmp_path: Path) -> Path:
+    """Return a copy of the built folder that a test may change."""
+    shutil.copytree(built, tmp_path / "copied")
+    return tmp_path / "copied"

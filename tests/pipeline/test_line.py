@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -76,14 +75,13 @@ def test_a_second_build_does_nothing(built: Path, quern: Quern) -> None:
     assert changed <= {"index.json", ".in-use"}
 
 
-def test_a_build_that_does_nothing_imports_nothing_heavy(built: Path, quern: Quern) -> None:
+def test_a_build_that_does_nothing_imports_nothing_heavy(built: Path, matrix: Path, audio: Path) -> None:
     """torch, coremltools and numba take seconds to import, and nothing needs them."""
     code = (
         "import sys, build_all_variants as b; status = b.main(sys.argv[1:]);"
         "print(status, [m for m in ('torch', 'coremltools', 'numba', 'onnx') if m in sys.modules])"
     )
-    arguments = ["--out", built, "--weights-dir", FIXTURES, "--list"]
-    del quern
+    arguments = ["--matrix", matrix, "--audio", audio, "--out", built, "--weights-dir", FIXTURES]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -99,14 +97,14 @@ def test_json_is_one_document_and_nothing_else(built: Path, quern: Quern) -> Non
 
 
 def test_an_impossible_limit_fails_and_names_the_worst_window(
-    built: Path, quern: Quern, matrix: Path, tmp_path: Path
+    copied: Path, quern: Quern, matrix: Path, tmp_path: Path
 ) -> None:
     """Exit 1, the measured value, the limit and the window; and nothing is measured again."""
     text = matrix.read_text().replace(
         "parity.argmax_worst_window: {least: 0.5", "parity.argmax_worst_window: {least: 1.1"
     )
     (tmp_path / "variants.yaml").write_text(text)
-    ran = quern("--matrix", tmp_path / "variants.yaml", "--out", built, "--weights-dir", FIXTURES)
+    ran = quern("--matrix", tmp_path / "variants.yaml", "--out", copied, "--weights-dir", FIXTURES)
     assert ran.status == 1
     assert "parity.argmax_worst_window" in ran.out
     assert "limit ≥ 1.1: window sample@" in ran.out
@@ -151,25 +149,23 @@ def test_a_killed_build_is_resumed(quern: Quern, matrix: Path, audio: Path, tmp_
     assert steps["convert"] is not None
 
 
-def test_an_altered_store_entry_is_found_and_rebuilt(built: Path, quern: Quern, tmp_path: Path) -> None:
+def test_an_altered_store_entry_is_found_and_rebuilt(copied: Path, quern: Quern) -> None:
     """--check-store hashes everything, says what was altered, and the build that follows makes it again."""
-    shutil.copytree(built, tmp_path / "copy", symlinks=True)
-    package = next((tmp_path / "copy" / ".store").glob("*/*.mlmodelc/model.mil"))
+    package = next((copied / ".store").glob("*/*.mlmodelc/model.mil"))
     package.chmod(0o644)
     package.write_text("program(1.0)")
-    ran = quern("--out", tmp_path / "copy", "--weights-dir", FIXTURES, "--check-store", "--jobs", 1)
+    ran = quern("--out", copied, "--weights-dir", FIXTURES, "--check-store", "--jobs", 1)
     assert ran.status == 0, ran.out + ran.err
     assert "not what was stored" in ran.err
     assert package.read_text() != "program(1.0)"
 
 
-def test_prune_drops_what_no_variant_needs(built: Path, quern: Quern, tmp_path: Path) -> None:
+def test_prune_drops_what_no_variant_needs(copied: Path, quern: Quern) -> None:
     """An entry nobody asks for goes; everything that is asked for stays."""
-    shutil.copytree(built, tmp_path / "copy")
-    stray = tmp_path / "copy" / ".store" / ("0" * 64)
+    stray = copied / ".store" / ("0" * 64)
     stray.mkdir()
     (stray / "recipe.json").write_text("{}")
-    assert quern("--out", tmp_path / "copy", "--weights-dir", FIXTURES, "--prune").status == 0
+    assert quern("--out", copied, "--weights-dir", FIXTURES, "--prune").status == 0
     assert not stray.exists()
-    ran = quern("--out", tmp_path / "copy", "--weights-dir", FIXTURES, "--json")
+    ran = quern("--out", copied, "--weights-dir", FIXTURES, "--json")
     assert all(step["seconds"] is None for variant in ran.document["variants"] for step in variant["steps"])
