@@ -7,7 +7,6 @@ weights (`constexpr_*`) are decoded.
 
 import inspect
 import operator
-import os
 import types
 import typing
 import weakref
@@ -24,6 +23,7 @@ from mil.errors import MilError
 from mil.liveness import last_uses
 from mil.ops import find
 from mil.ops.arguments import Rounding, State, TensorList, exact
+from mil.ops.limits import check_size
 from mil.package import Package
 from mil.schema import MIL_pb2
 from mil.values import TensorType, decode, layer_of, specialization, tensor_type
@@ -178,15 +178,13 @@ Binding: TypeAlias = "Slot | _Constant"
 class Parameter:
     """One parameter of an operation's function: `kind` is the annotation, less its `| None`.
 
-    It is optional if it has a default, or if it may be None (an optional input before a required one). An older
-    opset's input may stand in for a required one, which then is None.
+    It is optional if it has a default, or if it may be None (an optional input before a required one).
     """
 
     name: str
     kind: str
     default: Any
     may_be_none: bool
-    older: bool
 
     @property
     def required(self) -> bool:
@@ -198,13 +196,7 @@ def parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
     """Return the parameters of an operation that are its inputs, in order."""
     hints = typing.get_type_hints(function)
     return tuple(
-        Parameter(
-            name,
-            _kind(hints[name]),
-            parameter.default,
-            type(None) in typing.get_args(hints[name]),
-            parameter.kind is parameter.KEYWORD_ONLY,
-        )
+        Parameter(name, _kind(hints[name]), parameter.default, type(None) in typing.get_args(hints[name]))
         for name, parameter in inspect.signature(function).parameters.items()
         if name != ROUNDING
     )
@@ -319,7 +311,7 @@ class _Binder:
             return None
         if operation.type in ("cond", "while_loop"):
             return self.control(operation, layer, scope, dead)
-        function = find(operation.type, layer, operation.inputs)
+        function = find(operation.type, layer, {*operation.inputs, *operation.attributes} - {"name"})
         arguments = self.arguments(operation, function, scope)
         declared = [tensor_type(output.type) for output in operation.outputs]
         moves = operation.type in EXACT and self._of_one_type(arguments, declared)
@@ -469,9 +461,8 @@ class _Binder:
         found |= {name: [self.immediate(value)] for name, value in operation.attributes.items() if name in known}
         if unknown := sorted(found.keys() - known):
             raise MilError(f"has no input `{unknown[0]}`; its inputs are {', '.join(sorted(known))}")
-        older = any(parameter.older for parameter in parameters(function) if parameter.name in found)
         for parameter in parameters(function):
-            if parameter.required and parameter.name not in found and not older:
+            if parameter.required and parameter.name not in found:
                 raise MilError(f"needs its input `{parameter.name}`")
         return found
 
@@ -537,9 +528,9 @@ class _Binder:
             return lambda value: value
         if declared.element.kind == "string":
             return _finish_string
-        if declared.count is not None and declared.count * 4 > memory_bytes():
-            raise MilError(f"declares a result of {declared}, which no memory here could hold")
         dtype = held_dtype(self.mode, declared.element)
+        if declared.count is not None:
+            check_size(declared.known_shape(), dtype)
         wanted = None if declared.count is None else torch.Size(declared.known_shape())
         brought = None if moves and declared.element.kind == "float" else bring(self.mode, declared.element)
 
@@ -556,12 +547,6 @@ class _Binder:
         kinds = {_type_of(binding) for bindings in arguments.values() for binding in bindings} | set(declared)
         floats = {kind.element.name for kind in kinds if kind is not None and kind.element.kind == "float"}
         return len(floats) <= 1 and None not in kinds
-
-
-@cache
-def memory_bytes() -> int:
-    """Return how much memory this machine has: no single value can be larger."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _within(where: str, error: MilError) -> MilError:

@@ -115,7 +115,7 @@ class BlobFile:
         """Let the system drop the pages of an entry that has been decoded; a later read fetches them again."""
         first = -(-entry.data_offset // mmap.PAGESIZE) * mmap.PAGESIZE
         length = (entry.data_offset + entry.size_bytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
-        if length > 0:
+        if length > 0 and hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED, first, length)
 
 

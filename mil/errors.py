@@ -7,6 +7,10 @@ class MilError(Exception):
     The sentence says what was expected, what was found, where, and what to do when that is not obvious.
     """
 
+    def __init__(self, text: str) -> None:
+        """Take the sentence; names from damaged files may hold line ends and the like, which are shown escaped."""
+        super().__init__("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+
 
 class UnknownFormError(MilError):
     """Something whose form in a compiled bundle is not known, so that nothing can be written or compared."""

@@ -111,7 +111,7 @@ def without_build_traces(spec: Model_pb2.Model) -> Model_pb2.Model:
     copied.CopyFrom(spec)
     user_defined = copied.description.metadata.userDefined
     user_defined.pop(_DATE_KEY, None)
-    for key, value in user_defined.items():
+    for key, value in dict(user_defined).items():  # a protobuf map skips entries when it is written to while iterated
         user_defined[key] = _LOCAL_VERSION.sub("", value)
     models = copied.pipeline.models if copied.WhichOneof("Type") == "pipeline" else [copied]
     for model in models:

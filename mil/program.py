@@ -91,6 +91,7 @@ class Program:
         self.package = package
         self.stages = _stages(package)
         self.function_name = function_name
+        self._inputs: dict[str | None, tuple[Feature, ...]] = {}
         self._bound: dict[tuple[int, str | None, str], BoundFunction] = {}
         for stage in self.stages:
             stage.function(function_name)
@@ -108,6 +109,11 @@ class Program:
     def inputs(self, function: str | None = None) -> tuple[Feature, ...]:
         """Return what a function is called with: for a pipeline, what its stages do not get from each other."""
         function = function or self.function_name
+        if function not in self._inputs:
+            self._inputs[function] = tuple(self._wanted(function).values())
+        return self._inputs[function]
+
+    def _wanted(self, function: str | None) -> dict[str, Feature]:
         made: set[str] = set()
         wanted: dict[str, Feature] = {}
         for stage in self.stages:
@@ -115,7 +121,7 @@ class Program:
                 if feature.name not in made:
                     wanted.setdefault(feature.name, feature)
             made.update(self._outputs(stage, function))
-        return tuple(wanted.values())
+        return wanted
 
     def states(self, function: str | None = None) -> tuple[Feature, ...]:
         """Return the states of a function."""

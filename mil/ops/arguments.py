@@ -20,8 +20,7 @@ A function returns a tensor, or a tuple of tensors where the operation has sever
 it is given and does not round: the executor rounds every result to its declared type and checks its shape. A result
 of another float or integer width is fine; a float where an integer is declared, or the reverse, is an error.
 
-A keyword-only parameter is an input that only an older opset has, perhaps instead of a required one, which then is
-None; except one that the executor fills in:
+A keyword-only parameter is no input of the operation; the executor fills it in:
 
     rounding   Rounding, for operations that keep a state while they run (lstm, gru, rnn, cumsum …)
 """

@@ -1,7 +1,7 @@
-"""Compressed weights, decoded: coremltools' `iOS16/constexpr_ops.py` and `iOS18/compression.py`.
+"""Compressed weights, decoded: coremltools' `iOS18/compression.py`, and what is left of `iOS16/constexpr_ops.py`.
 
-The two generations share names and differ in inputs; one function serves both, told apart by what it is given.
-Weights come as held tensors: packed bytes of the older forms as integers from 0 to 255, sub-byte integers unpacked.
+Weights come as held tensors, sub-byte integers unpacked. The forms before ios18 that pack bits themselves are in
+`older.py`.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import torch
 
 from mil.errors import MilError
-from mil.ops.arguments import Int, Ints, Str, Tensor
+from mil.ops.arguments import Int, Str, Tensor
 
 
 def constexpr_affine_dequantize(quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: Int) -> Tensor:
@@ -42,17 +42,12 @@ def constexpr_blockwise_shift_scale(data: Tensor, scale: Tensor, offset: Tensor 
     return wide * _repeated(scale, wide.shape, "scale")
 
 
-def constexpr_lut_to_dense(
-    indices: Tensor, lut: Tensor, vector_axis: Int | None = None, *, shape: Ints | None = None
-) -> Tensor:
+def constexpr_lut_to_dense(indices: Tensor, lut: Tensor, vector_axis: Int | None = None) -> Tensor:
     """Each index replaced by its entry of a palette.
 
-    Older form, which gives `shape`: indices are bytes that hold packed indices of log2(len(lut)) bits, least
-    significant first. Newer form: `lut` is (groups along each axis…, entries, vector size); where the vectors are
-    longer than 1 they lie along `vector_axis` of the result.
+    lut   (groups along each axis of the indices…, entries, vector size); vectors longer than 1 lie along
+          `vector_axis` of the result
     """
-    if shape is not None:
-        return lut[_unpacked(indices, _bits(lut.numel()), shape)]
     dense, entries, size = _palette_checked(indices, lut)
     groups = math.prod(lut.shape[: indices.dim()])
     palette_of = _repeated(torch.arange(groups).reshape(lut.shape[: indices.dim()]), indices.shape, "lut")
@@ -88,12 +83,9 @@ def constexpr_sparse_blockwise_shift_scale(
     return data_mask, dense[data_mask != 0]
 
 
-def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor, *, shape: Ints | None = None) -> Tensor:
-    """The kept values at the places where the mask is 1, and zeros elsewhere.
-
-    Older form, which gives `shape`: the mask is bytes that hold packed bits, least significant first.
-    """
-    return _scattered(nonzero_data, mask if shape is None else _unpacked(mask, 1, shape))
+def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor) -> Tensor:
+    """The kept values at the places where the mask is 1, and zeros elsewhere."""
+    return _scattered(nonzero_data, mask)
 
 
 def _scattered(kept: Tensor, mask: Tensor) -> Tensor:
@@ -101,29 +93,6 @@ def _scattered(kept: Tensor, mask: Tensor) -> Tensor:
     if kept.dim() != 1 or int(chosen.sum()) != kept.numel():
         raise MilError(f"the mask keeps {int(chosen.sum())} values, {kept.numel()} are given")
     return torch.zeros(mask.shape, dtype=kept.dtype).masked_scatter_(chosen, kept)
-
-
-def _unpacked(packed: Tensor, bits: int, shape: list[int]) -> Tensor:
-    """Return elements of `bits` bits, packed into bytes least significant first, as int64 of that shape."""
-    count = math.prod(shape)
-    if packed.dim() != 1 or packed.numel() != -(-count * bits // 8) or min(shape, default=0) < 0:
-        raise MilError(f"{packed.numel()} bytes do not hold {bits} bits for each of a shape of {shape}")
-    padded = torch.nn.functional.pad(packed.long(), (0, -(-count // 8) * bits - packed.numel()))
-    columns = padded.reshape(-1, bits)
-    elements = torch.empty(len(columns), 8, dtype=torch.int64)
-    for position in range(8):
-        byte, shift = divmod(position * bits, 8)
-        elements[:, position] = columns[:, byte] >> shift
-        if shift + bits > 8:
-            elements[:, position] |= columns[:, byte + 1] << (8 - shift)
-    return (elements.reshape(-1)[:count] & ((1 << bits) - 1)).reshape(shape)
-
-
-def _bits(entries: int) -> int:
-    bits = entries.bit_length() - 1
-    if entries != 1 << bits or not 1 <= bits <= 8:
-        raise MilError(f"a palette of {entries} entries: expected a power of two from 2 to 256")
-    return bits
 
 
 def _palette_checked(indices: Tensor, lut: Tensor) -> tuple[Tensor, int, int]:

@@ -72,8 +72,6 @@ def crop_resize(
     box_coordinate_mode: Str = "CORNERS_HEIGHT_FIRST",
     sampling_mode: Str = "DEFAULT",
     pad_value: Float = 0.0,
-    *,
-    roi: Tensor | None = None,
 ) -> Tensor:
     """Return each box of an image, resized with bilinear interpolation.
 
@@ -83,15 +81,8 @@ def crop_resize(
     box_indices     (N,)  which image a box is cut from, by default the one of its own number
     sampling_mode   where the samples of a box lie, as in `resize_bilinear`
     pad_value       what a sample outside the image is
-    roi             instead of boxes up to ios16: (N, 1, 5, 1, 1), an image's number before each box, or
-                    (N, 1, 4, 1, 1), boxes to cut from every image
-    returns         (N, C, target_height, target_width); for roi (N, 1, C, …) or (N, B, C, …)
+    returns         (N, C, target_height, target_width)
     """
-    if roi is not None:
-        boxes, box_indices = _boxes_of_roi(roi, len(x))
-        options = (normalized_coordinates, spatial_scale, box_coordinate_mode, sampling_mode, pad_value)
-        cut = crop_resize(x, boxes, box_indices, target_height, target_width, *options)
-        return cut.unflatten(0, (len(roi), -1)) if len(roi) else cut.unsqueeze(1)
     if x.ndim != 4 or boxes.ndim != 2 or boxes.shape[1] != 4:
         raise MilError(f"expected x (B, C, H, W) and boxes (N, 4), found {list(x.shape)} and {list(boxes.shape)}")
     images = _images_of_boxes(x, boxes, box_indices)
@@ -103,16 +94,6 @@ def crop_resize(
     outside = _outside(down, x.shape[2]).unsqueeze(2) | _outside(across, x.shape[3]).unsqueeze(1)
     found = _bilinear(x[images], across.unsqueeze(1), down.unsqueeze(2), None)
     return found.masked_fill(outside.unsqueeze(1), pad_value)
-
-
-def _boxes_of_roi(roi: Tensor, images: int) -> tuple[Tensor, Tensor]:
-    """Return the boxes (M, 4) of the older form and the image of each: M is N, or N × B where each cuts every image."""
-    if roi.ndim != 5 or roi.shape[2] not in (4, 5) or roi.numel() != len(roi) * roi.shape[2]:
-        raise MilError(f"expected a roi of (N, 1, 4 or 5, 1, 1), found {list(roi.shape)}")
-    rows = roi.reshape(len(roi), roi.shape[2])
-    if rows.shape[1] == 5:
-        return rows[:, 1:], rows[:, 0].long()
-    return rows.repeat_interleave(images, dim=0), torch.arange(images).repeat(len(rows))
 
 
 def _images_of_boxes(x: Tensor, boxes: Tensor, box_indices: Tensor | None) -> Tensor:

@@ -1,13 +1,15 @@
-"""Operations whose inputs were others in the opsets before ios17, as those declare them.
+"""Operations whose inputs were others in older opsets, as those declare them.
 
 `mil.ops.find` takes these where a program names an input that the newest form does not have.
 """
 
+import math
+
 import torch
 
 from mil.errors import MilError
-from mil.ops import image_resizing, tensor_operation
-from mil.ops.arguments import Bool, Float, Int, Str, Tensor
+from mil.ops import compression, image_resizing, tensor_operation
+from mil.ops.arguments import Bool, Float, Int, Ints, Str, Tensor
 
 
 def crop_resize(
@@ -65,3 +67,42 @@ def non_maximum_suppression(
         indices.masked_fill(~taken, -1),
         taken.sum(1).int(),
     )
+
+
+def constexpr_lut_to_dense(indices: Tensor, lut: Tensor, shape: Ints) -> Tensor:
+    """Each index replaced by its entry of the palette.
+
+    indices   bytes that hold indices of log2(len(lut)) bits, least significant bits first
+    """
+    return lut[_unpacked(indices, _bits(lut.numel()), shape)]
+
+
+def constexpr_sparse_to_dense(nonzero_data: Tensor, mask: Tensor, shape: Ints) -> Tensor:
+    """The kept values at the places where the mask is 1, and zeros elsewhere.
+
+    mask   bytes that hold one bit per element, least significant first
+    """
+    return compression.constexpr_sparse_to_dense(nonzero_data, _unpacked(mask, 1, shape))
+
+
+def _unpacked(packed: Tensor, bits: int, shape: list[int]) -> Tensor:
+    """Return elements of `bits` bits, packed into bytes least significant first, as int64 of that shape."""
+    count = math.prod(shape)
+    if packed.dim() != 1 or packed.numel() != -(-count * bits // 8) or min(shape, default=0) < 0:
+        raise MilError(f"{packed.numel()} bytes do not hold {bits} bits for each of a shape of {shape}")
+    padded = torch.nn.functional.pad(packed.long(), (0, -(-count // 8) * bits - packed.numel()))
+    columns = padded.reshape(-1, bits)
+    elements = torch.empty(len(columns), 8, dtype=torch.int64)
+    for position in range(8):
+        byte, shift = divmod(position * bits, 8)
+        elements[:, position] = columns[:, byte] >> shift
+        if shift + bits > 8:
+            elements[:, position] |= columns[:, byte + 1] << (8 - shift)
+    return (elements.reshape(-1)[:count] & ((1 << bits) - 1)).reshape(shape)
+
+
+def _bits(entries: int) -> int:
+    bits = entries.bit_length() - 1
+    if entries != 1 << bits or not 1 <= bits <= 8:
+        raise MilError(f"a palette of {entries} entries: expected a power of two from 2 to 256")
+    return bits

@@ -101,14 +101,8 @@ def identity(x: Tensor) -> Tensor:
 
 
 def non_maximum_suppression(
-    boxes: Tensor,
-    scores: Tensor,
-    iou_threshold: Float,
-    max_boxes: Int,
-    per_class_suppression: Bool = False,
-    *,
-    score_threshold: Float | None = None,
-) -> tuple[Tensor, ...]:
+    boxes: Tensor, scores: Tensor, iou_threshold: Float, max_boxes: Int, per_class_suppression: Bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best boxes that overlap no better one too much.
 
     Boxes are taken by falling score, the largest over classes; a box whose intersection over union with one taken
@@ -118,22 +112,7 @@ def non_maximum_suppression(
     scores   (n, K, B)  per class
     returns  boxes (n, 4, max_boxes), scores (n, K, max_boxes) and indices (n, max_boxes) int32 of the boxes taken,
              filled up with 0, 0 and -1
-
-    Up to ios16 there is a score_threshold that a box's best score must reach, coordinates and classes come last,
-    (n, B, 4) and (n, B, K), in arguments and results, and a fourth result counts the boxes taken, (n,) int32.
     """
-    rules = (iou_threshold, max_boxes, per_class_suppression)
-    if score_threshold is None:
-        return _suppressed(boxes, scores, *rules, -math.inf)
-    columns = boxes.transpose(-1, -2), scores.transpose(-1, -2)
-    found_boxes, found_scores, indices = _suppressed(*columns, *rules, score_threshold)
-    counts = (indices >= 0).sum(1, dtype=torch.int32)
-    return found_boxes.transpose(1, 2), found_scores.transpose(1, 2), indices, counts
-
-
-def _suppressed(
-    boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int, per_class: bool, least: float
-) -> tuple[Tensor, Tensor, Tensor]:
     if boxes.ndim != 3 or scores.ndim != 3 or boxes.shape[1] != 4 or boxes.shape[::2] != scores.shape[::2]:
         raise MilError(
             f"expected boxes (n, 4, B) and scores (n, K, B), found {list(boxes.shape)} and {list(scores.shape)}"
@@ -143,21 +122,19 @@ def _suppressed(
     taken_boxes, taken_scores = boxes.new_zeros(n, 4, max_boxes), scores.new_zeros(n, classes, max_boxes)
     indices = torch.full((n, max_boxes), -1, dtype=torch.int32)
     for item in range(n if classes else 0):
-        taken = _best_boxes(boxes[item], scores[item], iou_threshold, max_boxes, per_class, least)
+        taken = _best_boxes(boxes[item], scores[item], iou_threshold, max_boxes, per_class_suppression)
         taken_boxes[item, :, : len(taken)] = boxes[item][:, taken]
         taken_scores[item, :, : len(taken)] = scores[item][:, taken]
         indices[item, : len(taken)] = torch.tensor(taken, dtype=torch.int32)
     return taken_boxes, taken_scores, indices
 
 
-def _best_boxes(
-    boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int, per_class: bool, least: float
-) -> list[int]:
+def _best_boxes(boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int, per_class: bool) -> list[int]:
     best = scores.max(dim=0)  # (B,)
     allowed = torch.ones(boxes.shape[1], dtype=torch.bool)
     taken: list[int] = []
     for box in best.values.argsort(descending=True, stable=True).tolist():
-        if len(taken) == max_boxes or best.values[box] < least:
+        if len(taken) == max_boxes:
             break
         if not allowed[box]:
             continue

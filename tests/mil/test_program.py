@@ -395,7 +395,7 @@ def empty_constant(block: Any) -> None:
         (wrong_shape, r"op `add` .*: result `.*`: expected fp16\[4\], computed a shape of \[3\]"),
         (wrong_kind, r"expected int32\[3\], computed float32"),
         (no_such_element_type, "element type 999: not a type of MIL"),
-        (hostile_size, "which no memory here could hold"),
+        (hostile_size, "expected a result of at most"),
         (unknown_input, "op `add` .*: has no input `z`; its inputs are x, y"),
         (absent_input, "op `add` .*: needs its input `y`"),
         (two_for_one, "`x`: expected one value, found 2"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import mil
 from mil.errors import MilError
+from mil.ops import older
 from mil.ops.compression import (
     constexpr_affine_dequantize,
     constexpr_blockwise_shift_scale,
@@ -98,7 +99,7 @@ def test_older_palettes(ct: Any, bits: int, shape: tuple[int, ...]) -> None:
     """Indices packed into bytes, also where the last byte is not full."""
     indices, lut = integers(0, 1 << bits, *shape), floats(1 << bits)
     stored = packed_bits(indices, bits)
-    found = constexpr_lut_to_dense(tensor(stored), torch.from_numpy(lut), shape=list(shape))
+    found = older.constexpr_lut_to_dense(tensor(stored), torch.from_numpy(lut), list(shape))
     np.testing.assert_array_equal(found.numpy(), lut[indices])
     decoded = theirs(ct, "constexpr_lut_to_dense", "iOS16")(lut, stored, shape)
     np.testing.assert_array_equal(found.numpy(), decoded)
@@ -144,7 +145,7 @@ def test_older_sparse_weights(ct: Any) -> None:
     stored = packed_bits(mask, 1)
     expected = np.zeros(mask.shape, np.float32)
     expected[mask] = kept
-    found = constexpr_sparse_to_dense(torch.from_numpy(kept), tensor(stored), shape=[3, 7])
+    found = older.constexpr_sparse_to_dense(torch.from_numpy(kept), tensor(stored), [3, 7])
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
@@ -204,16 +205,16 @@ def test_any_indices_come_back(bits: int, values: list[int]) -> None:
     """Packing bit by bit and looking up in the identity palette gives the indices."""
     indices = np.array(values) % (1 << bits)
     lut = torch.arange(1 << bits, dtype=torch.float32)
-    found = constexpr_lut_to_dense(tensor(packed_bits(indices, bits)), lut, shape=[len(values)])
+    found = older.constexpr_lut_to_dense(tensor(packed_bits(indices, bits)), lut, [len(values)])
     np.testing.assert_array_equal(found.numpy(), indices)
 
 
 @pytest.mark.parametrize(
     ("compute", "said"),
     [
-        (lambda: constexpr_lut_to_dense(torch.zeros(3), torch.zeros(4), shape=[5]), "3 bytes do not hold 2 bits"),
-        (lambda: constexpr_lut_to_dense(torch.zeros(1), torch.zeros(3), shape=[1]), "a palette of 3 entries"),
-        (lambda: constexpr_lut_to_dense(torch.zeros(0), torch.zeros(2), shape=[-1]), "do not hold"),
+        (lambda: older.constexpr_lut_to_dense(torch.zeros(3), torch.zeros(4), [5]), "3 bytes do not hold 2 bits"),
+        (lambda: older.constexpr_lut_to_dense(torch.zeros(1), torch.zeros(3), [1]), "a palette of 3 entries"),
+        (lambda: older.constexpr_lut_to_dense(torch.zeros(0), torch.zeros(2), [-1]), "do not hold"),
         (lambda: constexpr_lut_to_dense(torch.full((2,), 4), torch.zeros(1, 4, 1)), "indices from 4 to 4"),
         (lambda: constexpr_lut_to_dense(torch.zeros(2), torch.zeros(1, 4, 2)), "need `vector_axis`"),
         (lambda: constexpr_lut_to_dense(torch.zeros(2), torch.zeros(1, 4, 2), 1), "vector_axis 1"),
