@@ -57,7 +57,7 @@ def main() -> None:
             f"{name:12} {run['best_ms']:8.1f} ms   median {run['median_ms']:8.1f}   {run['by_torch']:.2f} × torch{limit}"
         )
     for name, seconds in loads.items():
-        print(f"{name:12} {1000 * seconds:8.1f} ms to load and bind   {memory[name] / 1e6:.1f} MB above the baseline")
+        print(f"{name:12} {1000 * seconds:8.1f} ms to load and bind   {memory[name] / 1e6:.1f} MB above baseline")
 
 
 def in_turns(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

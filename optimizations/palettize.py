@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from optimizations.weights.exclusion import check
 from pipeline.types import Memo
 
 WIDTHS = (1, 2, 3, 4, 6, 8)
-FRONT_END = "fbank"
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,7 @@ class Options:
             raise ValueError(f"granularity: expected per_tensor or per_grouped_channel, found {self.granularity}")
         if self.group_size < 1:
             raise ValueError(f"group_size: expected at least 1 channel, found {self.group_size}")
-        if self.weight_threshold < 0:
-            raise ValueError(f"weight_threshold: expected 0 elements or more, found {self.weight_threshold}")
-        if isinstance(self.exclude, str) or not all(self.exclude):
-            raise ValueError(f"exclude: expected a list of operation types or '{FRONT_END}', found {self.exclude!r}")
+        check(self.weight_threshold, self.exclude)
 
 
 def apply(source: Path, options: Options, memo: Memo, destination: Path) -> dict[str, Any]:

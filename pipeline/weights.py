@@ -45,7 +45,7 @@ def find(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], mode: Mo
     local = _in_folder(checkpoint, alternatives, folder)
     if local:
         return local
-    hub = _from_hub(checkpoint, network=mode == "real" or _token() is not None)
+    hub = _from_hub(checkpoint, network=_may_ask_the_hub(checkpoint, mode))
     if hub:
         return hub
     if mode == "auto":
@@ -63,6 +63,14 @@ def _in_folder(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], fo
         if all((home / name).is_file() for name in names):
             return _source(str(home), {name: home / name for name in names})
     return None
+
+
+def _may_ask_the_hub(checkpoint: Checkpoint, mode: Mode) -> bool:
+    """Return whether asking can succeed: with a token always; without one only where there is no gate.
+
+    In mode "auto" nobody asked for the network, so without a token there is no call.
+    """
+    return _token() is not None or (mode == "real" and not checkpoint.gated)
 
 
 def _from_hub(checkpoint: Checkpoint, network: bool) -> Source | None:
@@ -87,12 +95,14 @@ def _from_hub(checkpoint: Checkpoint, network: bool) -> Source | None:
 def _hub_file(checkpoint: Checkpoint, name: str, network: bool) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
 
     cached = try_to_load_from_cache(checkpoint.repository, name, revision=checkpoint.revision)
     if isinstance(cached, str):
         return Path(cached)
     if not network:
         return None
+    logging.set_verbosity_error()  # what goes wrong is said once, in our own words
     try:
         return Path(hf_hub_download(checkpoint.repository, name, revision=checkpoint.revision))
     except (GatedRepoError, LocalEntryNotFoundError):
@@ -124,12 +134,12 @@ def file_digest(path: Path) -> str:
 
 def _instructions(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], folder: Path | None) -> str:
     wanted = " or ".join(" + ".join(names) for names in alternatives)
-    looked = f"{folder / checkpoint.id} (for {wanted})" if folder else f"no folder (--weights-dir, with {wanted})"
-    ways = [f"give --weights-dir DIR with DIR/{checkpoint.id}/", "build a stand-in with --weights synthetic"]
+    looked = f"{folder / checkpoint.id} has no {wanted}" if folder else "no --weights-dir was given"
+    ways = [f"put {wanted} into DIR/{checkpoint.id}/ and give --weights-dir DIR", "use --weights synthetic"]
     if checkpoint.hub_files:
-        looked += f", the Hugging Face cache and hub ({checkpoint.repository}@{checkpoint.revision[:12]})"
+        looked += f", and {checkpoint.repository}@{checkpoint.revision[:12]} is neither cached nor to be fetched"
         gate = (
             f"accept the conditions on https://huggingface.co/{checkpoint.repository} and " if checkpoint.gated else ""
         )
         ways.insert(0, f"{gate}set HF_TOKEN or run `hf auth login`")
-    return f"{checkpoint.id}: weights not to be had; looked in {looked}. Either {', or '.join(ways)}."
+    return f"{checkpoint.id}: no weights: {looked}. Either {', or '.join(ways)}."

@@ -10,7 +10,8 @@ import numpy as np
 
 from mil.packing import pack
 from mil.types import BY_NAME
-from optimizations.palettes.kmeans import Palette, cluster, compiled
+from optimizations.palettes.kmeans import Palette, cluster
+from optimizations.weights.difference import Difference
 
 _FILE = "palette.npz"
 
@@ -45,21 +46,6 @@ class Weight:
     entries: np.ndarray
     scales: np.ndarray | None
     squared_error: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far decoded values are from the original ones.
-
-    max, rms       of the difference
-    original_rms   of the originals
-    cosine         of the two as vectors; 1 where both are 0
-    """
-
-    max: float
-    rms: float
-    original_rms: float
-    cosine: float
 
 
 def recipe(weight: np.ndarray, layout: Layout) -> dict[str, Any]:
@@ -123,33 +109,6 @@ def load(folder: Path) -> Weight:
     """Return the palettized weight that `save` wrote into the folder."""
     with np.load(folder / _FILE) as arrays:
         return Weight(arrays["indices"], arrays["entries"], arrays.get("scales"), float(arrays["squared_error"]))
-
-
-def difference(original: np.ndarray, decoded: np.ndarray) -> Difference:
-    """Return how far decoded values, of the same shape, are from the original ones."""
-    largest, squares, original_squares, decoded_squares, products = _moments(
-        original.reshape(-1).astype(np.float32), decoded.reshape(-1).astype(np.float32)
-    )
-    lengths = math.sqrt(original_squares) * math.sqrt(decoded_squares)
-    return Difference(
-        largest,
-        math.sqrt(squares / original.size),
-        math.sqrt(original_squares / original.size),
-        products / lengths if lengths else float(original_squares == decoded_squares),
-    )
-
-
-@compiled
-def _moments(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float, float]:
-    largest = squares = x_squares = y_squares = products = 0.0
-    for i in range(x.size):
-        a, b = np.float64(x[i]), np.float64(y[i])
-        largest = max(largest, abs(a - b))
-        squares += (a - b) * (a - b)
-        x_squares += a * a
-        y_squares += b * b
-        products += a * b
-    return largest, squares, x_squares, y_squares, products
 
 
 def is_faithful(weight: Weight, original: np.ndarray, found: Difference) -> bool:

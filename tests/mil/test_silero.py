@@ -135,3 +135,23 @@ def test_the_network_hears_the_speech() -> None:
     assert 0.3 < speech.mean() < 0.95
     for name in ("int8", "mixed", "palette_6bit", "palette_8bit", "pruned_int8"):
         assert np.mean((streamed(name) > 0.5) == speech) > 0.97
+
+
+@pytest.mark.parametrize("name", ["fp", *DISTANCES])
+def test_a_compiled_bundle_runs_as_its_package_does(name: str) -> None:
+    """What Apple's compiler made of each package gives the same bits, from the text of its `model.mil`."""
+    (bundle,) = (FIXTURES / "apple_pairs" / f"silero_{name}").glob("*.mlmodelc")
+    inputs = {"audio_input": frames()[400][None], **dict.fromkeys(("hidden_state", "cell_state"), np.ones((1, HIDDEN)))}
+    expected, found = (mil.load(path).run(inputs) for path in (package(name), bundle))
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+
+
+def test_absent_weights_are_one_sentence() -> None:
+    """A program whose weights were not copied with it says which file it misses, where it first needs it."""
+    path = next((FIXTURES / "apple_pairs" / "parakeet160_spec8").glob("*.mlpackage"))
+    program = mil.load(path)
+    inputs = {feature.name: np.zeros(feature.default, feature.type.element.numpy) for feature in program.inputs()}
+    with pytest.raises(mil.MilError, match=r"op `conv` .*weight\.bin: the program needs it and it is not there"):
+        program.run(inputs)

@@ -11,10 +11,10 @@ from mil.package import Package, read_package, write_package
 from mil.schema import MIL_pb2
 from mil.values import decode
 from optimizations.palettes import palette
-from optimizations.palettes.constants import constants, top_blocks
 from optimizations.palettes.operations import decoded
 from optimizations.palettes.palette import Layout, Weight
 from optimizations.palettize import Options, apply
+from optimizations.weights.constants import constants, top_blocks
 from pipeline.types import QuernError
 from tests.fixtures import FIXTURES, needs_fixtures
 

@@ -1,0 +1,11 @@
+"""The options that all passes over weights have: a threshold, and what is left as it is."""
+
+FRONT_END = "fbank"
+
+
+def check(weight_threshold: int, exclude: tuple[str, ...]) -> None:
+    """Raise ValueError for a threshold or an exclusion that means nothing."""
+    if weight_threshold < 0:
+        raise ValueError(f"weight_threshold: expected 0 elements or more, found {weight_threshold}")
+    if isinstance(exclude, str) or not all(exclude):
+        raise ValueError(f"exclude: expected a list of operation types or '{FRONT_END}', found {exclude!r}")
