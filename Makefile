@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 BUILD := .venv/bin/python build_all_variants.py
 
-.PHONY: all setup test test-fast references check bench clean
+.PHONY: all setup test test-fast references readme check bench clean
 all: .venv/built-with
 	$(BUILD) --weights auto
 
@@ -41,6 +41,9 @@ test-fast: check
 bench: .venv/tested-with
 	.venv/bin/python -m benchmarks.interpreter
 	.venv/bin/python -m benchmarks.palettes
+
+readme:
+	.venv/bin/python -m pipeline.readme
 
 clean:
 	rm -rf artifacts build

@@ -33,7 +33,7 @@ environment:
 exit status:
   0  everything is built and within its limits
   1  a check failed, or one that is required for a build could not be run
-  2  wrong usage or configuration     3  a bug in Quern
+  2  wrong usage, configuration or input file     3  a bug in Quern
   4  disk, network, recordings or weights are not to be had     130  interrupted
 
 examples:

@@ -53,9 +53,8 @@ def main() -> None:
         return
     for name, run in runs.items():
         limit = f"   limit {LIMITS[name]}" if name in LIMITS else ""
-        print(
-            f"{name:12} {run['best_ms']:8.1f} ms   median {run['median_ms']:8.1f}   {run['by_torch']:.2f} × torch{limit}"
-        )
+        best, median = run["best_ms"], run["median_ms"]
+        print(f"{name:12} {best:8.1f} ms   median {median:8.1f}   {run['by_torch']:.2f} × torch{limit}")
     for name, seconds in loads.items():
         print(f"{name:12} {1000 * seconds:8.1f} ms to load and bind   {memory[name] / 1e6:.1f} MB above baseline")
 

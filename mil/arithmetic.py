@@ -93,11 +93,13 @@ def bring(mode: Arithmetic, element: ElementType) -> Callable[[torch.Tensor], to
 
 
 def released(tensor: torch.Tensor, mode: Arithmetic, element: ElementType) -> np.ndarray:
-    """Return a result as numpy: of its declared dtype, or of the mode's where that does not round floats."""
+    """Return a result as numpy: of its declared dtype, or of the mode's where that does not round floats.
+
+    It is a copy: a result may be an input, or a weight that is to be used again.
+    """
     array = tensor.detach().numpy()
-    if element.kind == "float" and (not mode.rounds or element.numpy is None):
-        return array
-    return array.astype(element.numpy, copy=False)
+    own = element.numpy is None or (element.kind == "float" and not mode.rounds)
+    return np.array(array, None if own else element.numpy, order="C")
 
 
 def _shareable(array: np.ndarray) -> np.ndarray:
@@ -105,6 +107,8 @@ def _shareable(array: np.ndarray) -> np.ndarray:
 
     A weight file is mapped copy-on-write, so views of it may be made writable; other read-only memory is copied.
     """
+    if not array.flags.c_contiguous:  # torch shares no steps backwards, nor between elements
+        return array.copy(order="C")
     if array.flags.writeable:
         return array
     view = array.view()

@@ -9,9 +9,9 @@ from pipeline.types import Arrays
 
 def write_tensors(arrays: Arrays, path: Path) -> None:
     """Write named arrays; the same arrays give the same bytes, whatever the order of the names."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}, path)
+    path.write_bytes(save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
 
 
 def read_tensors(path: Path) -> Arrays:

@@ -1,0 +1,51 @@
+"""The table of variants in README.md, written from the manifests and checks of a build.
+
+python -m pipeline.readme [OUT]     puts the table of OUT (default: artifacts) into README.md
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.code import ROOT
+from pipeline.types import QuernError
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+COLUMNS = ("variant", "weights", "package MB", "same speakers %", "worst window %", "pass / fail / not run")
+
+
+def table(out: Path) -> Iterator[str]:
+    """Yield the lines of a Markdown table of every artifact in a folder."""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|---|---|{'--:|' * (len(COLUMNS) - 2)}"
+    index = json.loads((out / "index.json").read_text())
+    for entry in index["variants"]:
+        results = {r["name"]: r for r in json.loads((out / entry["folder"] / "checks.json").read_text())}
+        counts = " / ".join(str(entry["checks"].get(word, 0)) for word in ("pass", "fail", "not run"))
+        share = [_percent(results.get(f"parity.{name}")) for name in ("argmax", "argmax_worst_window")]
+        size = results["size.package"]["measured"]
+        yield f"| `{entry['variant']}` | {entry['weights']} | {size:.2f} | {share[0]} | {share[1]} | {counts} |"
+
+
+def with_table(readme: str, lines: list[str]) -> str:
+    """Return the README with the lines in the place of its table."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise QuernError(f"README.md: expected the marks {BEGIN} and {END} around the table")
+    return "\n".join([before + begin, *lines, end + after])
+
+
+def _percent(result: dict | None) -> str:
+    return "–" if result is None or result["measured"] is None else f"{100 * result['measured']:.2f}"
+
+
+def main() -> None:
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "artifacts"
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme.read_text(), list(table(out))))
+
+
+if __name__ == "__main__":
+    main()
