@@ -12,10 +12,11 @@ all: .venv/built-with
 setup: .venv/built-with
 
 # torch comes first and by itself: once it is there, nothing that is installed later pulls a CUDA build of it.
-.venv/built-with: requirements/build.txt
+.venv/built-with: requirements/build.txt requirements/recordings.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) torch==2.13.0
 	$(PIP) --requirement requirements/build.txt
+	$(PIP) --no-deps --requirement requirements/recordings.txt
 	touch $@
 
 .venv/tested-with: .venv/built-with requirements/test.txt requirements/reference.txt

@@ -1,16 +1,19 @@
-"""What a program is made of and what it would cost, read from its declared types without running it."""
+"""What a program is made of and what it would cost, read from its declared types."""
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mil.errors import MilError
-from mil.interface import Feature
+from mil.interface import Feature, drawn
 from mil.liveness import last_uses
 from mil.package import Package
 from mil.program import Program, Stage
 from mil.schema import MIL_pb2
+from mil.trace import trace
 from mil.values import TensorType, decode, layer_of, specialization, tensor_type
 
 
@@ -77,11 +80,27 @@ class FunctionInfo:
         return sum(weights.decoded_bytes for weights in self.weights.values())
 
 
-def describe(program: Program) -> tuple[FunctionInfo, ...]:
-    """Return what there is to know about every function of every stage."""
+def describe(program: Program, measured: bool = False) -> tuple[FunctionInfo, ...]:
+    """Return what there is to know about every function of every stage.
+
+    measured   whether to run each function once, on drawn inputs of the default shapes, for the sizes that are known
+               only at run time; raises MilError for a pipeline
+    """
+    if measured and len(program.stages) > 1:
+        raise MilError("a pipeline cannot be measured; measure its stages as models of their own")
     return tuple(
-        _describe_function(stage, name) for stage in program.stages for name in sorted(stage.program.functions)
+        _describe_function(stage, name, _measured_shapes(program, name) if measured else {})
+        for stage in program.stages
+        for name in sorted(stage.program.functions)
     )
+
+
+def _measured_shapes(program: Program, function: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every input and result of a run, by name; in a loop, of the last time round."""
+    generator = np.random.default_rng(0)
+    inputs = {feature.name: drawn(feature, generator) for feature in program.inputs(function)}
+    shapes = {name: array.shape for name, array in inputs.items()}
+    return shapes | {traced.name: traced.shape for traced, _ in trace(program, inputs, function=function)}
 
 
 @dataclass
@@ -97,6 +116,7 @@ class _Tally:
     """What is known so far of a function, while its blocks are walked."""
 
     package: Package
+    measured: Mapping[str, tuple[int, ...]]
     types: dict[str, TensorType | None] = field(default_factory=dict)
     constants: dict[str, MIL_pb2.Value] = field(default_factory=dict)
     weights: dict[str, _Weight] = field(default_factory=dict)
@@ -106,12 +126,20 @@ class _Tally:
     layers: list[Layer] = field(default_factory=list)
     unknown_values: int = 0
 
+    def declare(self, values: Iterable[MIL_pb2.NamedValueType]) -> None:
+        """Take the types of values: as declared, with the measured sizes where there are any."""
+        for value in values:
+            kind = tensor_type(value.type)
+            if kind is not None and value.name in self.measured and kind.admits(self.measured[value.name]):
+                kind = TensorType(kind.element, self.measured[value.name])
+            self.types[value.name] = kind
 
-def _describe_function(stage: Stage, name: str) -> FunctionInfo:
+
+def _describe_function(stage: Stage, name: str, measured: Mapping[str, tuple[int, ...]]) -> FunctionInfo:
     function = stage.function(name)
     block = specialization(function)
-    tally = _Tally(stage.package)
-    tally.types |= {value.name: tensor_type(value.type) for value in function.inputs}
+    tally = _Tally(stage.package, measured)
+    tally.declare(function.inputs)
     _tally_block(tally, block)
     states = {feature.name for feature in stage.states(name)}
     entered = [value.name for value in function.inputs if value.name not in states]
@@ -136,9 +164,9 @@ def _describe_function(stage: Stage, name: str) -> FunctionInfo:
 
 
 def _tally_block(tally: _Tally, block: MIL_pb2.Block) -> None:
-    tally.types |= {value.name: tensor_type(value.type) for value in block.inputs}
+    tally.declare(block.inputs)
     for operation in block.operations:
-        tally.types |= {value.name: tensor_type(value.type) for value in operation.outputs}
+        tally.declare(operation.outputs)
         if operation.type == "const":
             _tally_const(tally, operation)
             continue
@@ -262,7 +290,7 @@ MULTIPLYING = frozenset(
 def _macs(tally: _Tally, operation: MIL_pb2.Operation) -> int | None:
     """Return the multiply-accumulates of an operation, None where a dimension is not known."""
     shapes = {name: _shape(tally, argument) for name, argument in operation.inputs.items()}
-    out = tensor_type(operation.outputs[0].type) if operation.outputs else None
+    out = tally.types.get(operation.outputs[0].name) if operation.outputs else None
     try:
         return _multiplications(operation, shapes, None if out is None else out.count, tally)
     except (TypeError, KeyError, IndexError, ValueError):  # a dimension or an input that is not there

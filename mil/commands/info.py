@@ -14,12 +14,15 @@ from mil.text import bytes_text, count_text, table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", help="a .mlpackage, .mlmodelc or .mlmodel")
     parser.add_argument("--layers", type=int, default=10, help="how many of the largest layers to show (10)")
+    parser.add_argument(
+        "--measure", action="store_true", help="run it once at its default shapes, for sizes known only at run time"
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     program = load(arguments.package)
-    functions = describe(program)
+    functions = describe(program, arguments.measure)
     version = program.spec.specificationVersion
     if arguments.json:
         found = {"specification_version": version, "functions": [_as_json(function) for function in functions]}

@@ -14,7 +14,6 @@ from mil.blob import BlobFile, BlobWriter
 from mil.errors import MilError
 from mil.packing import pack, unpack
 from mil.types import BY_NAME, ELEMENT_TYPES, ElementType
-from tests.mil.native import load_native
 
 WRITERS = {
     "fp16": "write_fp16_data",
@@ -26,9 +25,11 @@ PACKED = [row for row in ELEMENT_TYPES if 0 < row.bits < 8]
 
 
 @pytest.fixture(scope="session")
-def storage() -> ModuleType:
+def storage(ct: ModuleType) -> ModuleType:
     """coremltools' own reader and writer of weight files, a native module."""
-    return load_native("libmilstoragepython")
+    from coremltools import libmilstoragepython
+
+    return libmilstoragepython
 
 
 def values_of(row: ElementType, count: int, seed: int = 0) -> np.ndarray:

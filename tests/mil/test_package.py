@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,6 @@ from mil.errors import MilError
 from mil.package import read_package, without_build_traces, write_package
 from mil.schema import Model_pb2
 from tests.fixtures import FIXTURES, needs_fixtures
-from tests.mil.native import load_native
 
 SILERO = sorted((FIXTURES / "apple_pairs").glob("silero_*/*.mlpackage"))
 WEIGHTS = "weights/weight.bin"
@@ -40,12 +40,12 @@ def weights(tmp_path: Path) -> Path:
 
 @needs_fixtures
 @pytest.mark.parametrize("path", SILERO, ids=lambda path: path.stem)
-def test_a_real_package_is_read_and_written_again(path: Path, tmp_path: Path) -> None:
+def test_a_real_package_is_read_and_written_again(ct: Any, path: Path, tmp_path: Path) -> None:
     """The copy holds the same model and weights, and coremltools' own package reader accepts it."""
     package = read_package(path)
     copy = tmp_path / "copy.mlpackage"
     write_package(package.spec, {WEIGHTS: package.blob_path(f"@model_path/{WEIGHTS}")}, copy)
-    assert load_native("libmodelpackage").ModelPackage.isValid(str(copy))
+    assert ct.libmodelpackage.ModelPackage.isValid(str(copy))
     again = read_package(copy)
     assert again.spec == package.spec
     assert (again.root / WEIGHTS).read_bytes() == (package.root / WEIGHTS).read_bytes()

@@ -9,8 +9,10 @@ import pytest
 
 import mil
 from mil.errors import MilError
+from mil.info import describe
 from mil.package import read_package
 from mil.schema import Model_pb2
+from mil.trace import trace
 from mil.values import specialization
 
 Save = Callable[..., Path]
@@ -434,3 +436,28 @@ def test_other_model_types_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.mlmodel").write_bytes(staged.SerializeToString())
     with pytest.raises(MilError, match="stage `old` is a `neuralNetwork`"):
         mil.load(tmp_path / "b.mlmodel")
+
+
+@pytest.mark.parametrize(
+    "name", ["branching", "looping", "listing", "stateful", "several", "pipeline", "ranged", "half"]
+)
+def test_every_kind_of_program_is_described_and_traced(name: str, request: pytest.FixtureRequest) -> None:
+    """`info` and `trace` know control flow, lists, states, functions, stages and unknown sizes."""
+    program = mil.load(request.getfixturevalue(name))
+    described = describe(program)
+    assert len(described) == len(program.stages) * len(program.functions)
+    assert (sum(function.unknown_values for function in described) > 0) == (name in ("ranged", "listing"))
+    inputs = {feature.name: np.ones(feature.default, np.float32) for feature in program.inputs()}
+    traced = [found.operation for found, _ in trace(program, inputs)]
+    wanted = {"branching": "cond", "looping": "while_loop", "listing": "list_read", "stateful": "read_state"}
+    assert wanted.get(name, traced[0]) in traced
+    if name == "looping":
+        assert traced.count("less") == traced.count("reduce_sum") > 1
+
+
+def test_sizes_known_only_at_run_time_are_measured(ranged: Path) -> None:
+    """cumsum and mul of (1, 8) fp32: x lives with its sum, which lives with the product."""
+    program = mil.load(ranged)
+    assert describe(program)[0].unknown_values > 0
+    (found,) = describe(program, measured=True)
+    assert (found.unknown_values, found.peak_live_bytes) == (0, 2 * 8 * 4)
