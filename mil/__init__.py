@@ -1,7 +1,7 @@
 """Core ML programs without a Mac: read, run and compare them.
 
-    program = mil.load("model.mlpackage")
-    outputs = program.run({"x": x}, precision="declared")
+program = mil.load("model.mlpackage")
+outputs = program.run({"x": x}, precision="declared")
 """
 
 from mil.errors import MilError

@@ -110,7 +110,6 @@ class BlobFile:
         """Return the bytes of an entry as they lie in the file: (size_bytes,) uint8."""
         return self._bytes[entry.data_offset : entry.data_offset + entry.size_bytes]
 
-
     def release(self, entry: Entry) -> None:
         """Let the system drop the pages of an entry that has been decoded; a later read fetches them again."""
         first = -(-entry.data_offset // mmap.PAGESIZE) * mmap.PAGESIZE
