@@ -7,6 +7,7 @@ OUT/<checkpoint>/<variant>/, with manifest.json (what it is), checks.json (how g
 """
 
 import argparse
+import json
 import os
 import sys
 import traceback
@@ -77,12 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except QuernError as error:
-        return complain(str(error), error.status)
+        return complain(str(error), error.status, args.json)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return complain(f"{where}{error.strerror or error}", EnvironmentTroubleError.status)
+        return complain(f"{where}{error.strerror or error}", EnvironmentTroubleError.status, args.json)
     except KeyboardInterrupt:
-        return complain("interrupted; what was finished is kept, and the next run goes on from there", 130)
+        return complain("interrupted; what was finished is kept, and the next run goes on from there", 130, args.json)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,20 +110,25 @@ def run(args: argparse.Namespace) -> int:
 
 def settings_of(args: argparse.Namespace, matrix: Matrix) -> Settings:
     """Return what the arguments and the environment say about this build; an argument wins."""
+    root = args.matrix.resolve().parent
+    audio = recordings.find(args.audio, matrix.recordings, root)
     weights_dir = args.weights_dir or (Path(os.environ["QUERN_WEIGHTS"]) if os.environ.get("QUERN_WEIGHTS") else None)
     return Settings(
         out=(args.out or Path(os.environ.get("OUT_DIR") or ROOT / "artifacts")).resolve(),
         weights=args.weights,
         weights_dir=weights_dir,
-        audio=Audio(recordings.find(args.audio, matrix.recordings, args.matrix.resolve().parent), args.thorough),
+        audio=Audio(audio, args.thorough),
+        calibration=Audio(recordings.find(None, matrix.recordings, root) or audio),
         compiler=args.compiler,
         until=args.until,
     )
 
 
-def complain(sentence: str, status: int) -> int:
-    """Print what is wrong on standard error, and return the exit status."""
+def complain(sentence: str, status: int, as_json: bool) -> int:
+    """Print what is wrong on standard error, and as the document if one is wanted; return the exit status."""
     print(sentence, file=sys.stderr)
+    if as_json:
+        print(json.dumps({"status": status, "error": sentence}))
     return status
 
 

@@ -31,6 +31,7 @@ class Settings:
     out          folder of the artifacts; the store is `.store` below it
     weights      how weights may be had, and the folder that is searched first
     audio        what checks measure on
+    calibration  what passes calibrate on: fixed by the matrix, so that measuring elsewhere changes no artifact
     until        the stage after which a variant stops
     """
 
@@ -38,6 +39,7 @@ class Settings:
     weights: weights.Mode
     weights_dir: Path | None
     audio: steps.Audio
+    calibration: steps.Audio
     compiler: str
     until: str = "assemble"
 
@@ -108,14 +110,16 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
         walk.enter("convert")
         package = walk.take(steps.convert(variant, state, source.kind, variant.convert))
         walk.enter("optimize")
+        passed = []
         for chosen in variant.optimize:
-            package = walk.take(steps.optimize(variant, chosen, package, store))
+            package = walk.take(steps.optimize(variant, chosen, package, store, settings.calibration))
+            passed.append(steps.decisions(package))
         walk.enter("compile")
         bundle = _compile(variant, settings, walk, package)
         walk.enter("verify")
         results = _verify(variant, settings, walk, source, state, package, bundle)
         walk.enter("assemble")
-        facts = manifest(variant, source, walk.taken, package, bundle, settings.compiler)
+        facts = manifest(variant, source, walk.taken, passed, package, bundle, settings.compiler)
         folder = settings.out / variant.id
         if not is_assembled(folder, facts, results):
             if not store.builds:

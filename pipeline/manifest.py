@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline import plugins
-from pipeline.types import Artifact, Taken, Variant
+from pipeline.types import Artifact, Pass, Taken, Variant
 from pipeline.versions import versions
 from pipeline.weights import SEED, Source
 
@@ -21,11 +21,12 @@ def manifest(
     variant: Variant,
     source: Source,
     taken: Sequence[Taken],
+    decided: Sequence[Any],
     package: Artifact,
     bundle: Artifact | None,
     compiler: str,
 ) -> dict[str, Any]:
-    """Return the manifest of a variant, ready to be written as JSON."""
+    """Return the manifest of a variant, ready to be written as JSON; `decided` by each pass, or None."""
     network, target = plugins.network(variant.network), plugins.format_(variant.format)
     checkpoint = variant.checkpoint
     return _plain(
@@ -46,13 +47,17 @@ def manifest(
             "outputs": network.outputs(variant.form),
             "format": variant.format,
             "convert": variant.convert,
-            "optimize": variant.optimize,
+            "optimize": [_pass(*each) for each in zip(variant.optimize, decided, strict=True)],
             "compiler": target.compiler(compiler),
             "tools": versions("torch", "coremltools", "numpy", "protobuf"),
             "steps": [{"stage": s.stage, "name": s.name, "key": s.key} for s in taken if s.stage != "verify"],
             "files": _files(variant, package, bundle),
         }
     )
+
+
+def _pass(declared: Pass, decided: Any) -> dict[str, Any]:
+    return asdict(declared) | ({} if decided is None else {"decided": decided})
 
 
 def _files(variant: Variant, package: Artifact, bundle: Artifact | None) -> dict[str, Any]:

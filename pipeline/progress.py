@@ -38,10 +38,12 @@ class Progress:
         else:
             self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def __rich__(self) -> str:
+    def __rich__(self) -> Any:
+        from rich.text import Text
+
         now = time.monotonic()
         lines = [f"{dotted(name)}{step} {now - began:.0f} s" for name, (step, began) in list(self.working.items())]
-        return "\n".join(lines)
+        return Text("\n".join(lines))
 
 
 @contextlib.contextmanager

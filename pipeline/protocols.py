@@ -88,7 +88,10 @@ class OptimizationPass(Protocol):
     Options: type
 
     def apply(self, source: Path, options: Any, memo: Memo, destination: Path) -> dict[str, Any]:
-        """Write the optimized program to `destination` and return what a reader of the manifest wants to know."""
+        """Write the optimized program to `destination` and return what was found; "decided" goes into the manifest.
+
+        A module with CALIBRATED = True is given one more argument, a Calibration, or None without recordings.
+        """
 
 
 class Check(Protocol):

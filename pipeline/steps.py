@@ -16,7 +16,7 @@ from pipeline.code import code_digest, package_digest
 from pipeline.recipe import key
 from pipeline.store import Store
 from pipeline.tensors import read_tensors, write_tensors
-from pipeline.types import Artifact, Example, Measurement, Pass, Recording, Runner, Step, Subject, Variant
+from pipeline.types import Artifact, Calibration, Example, Measurement, Pass, Recording, Runner, Step, Subject, Variant
 from pipeline.versions import versions
 from pipeline.weights import SEED, Source, file_digest
 
@@ -75,8 +75,8 @@ def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
     return Step("convert", recipe, run, (state,))
 
 
-def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store) -> Step:
-    """Run one pass over a converted program."""
+def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, audio: Audio) -> Step:
+    """Run one pass over a converted program; a pass that calibrates depends on recordings and on what runs programs."""
     module = plugins.pass_(chosen.name)
     code = code_digest(module.apply)
     recipe = {
@@ -86,6 +86,10 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store) -
         "code": code,
         "versions": versions("numpy", "numba", "protobuf"),
     }
+    calibrated = getattr(module, "CALIBRATED", False)
+    if calibrated:
+        recipe |= {"examples": examples_recipe(variant, audio), "runner": [package_digest("mil"), versions("torch")]}
+    extra = (calibration(variant, audio),) if calibrated else ()
 
     def run(folder: Path) -> None:
         used: list[str] = []
@@ -98,11 +102,30 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store) -
             return store.get(step).path
 
         source, destination = artifact_path(artifact.path, variant), artifact_path(folder, variant)
-        findings = module.apply(source, chosen.options, memo, destination)
+        findings = module.apply(source, chosen.options, memo, destination, *extra)
         (folder / "findings.json").write_text(json.dumps(findings, indent=1, sort_keys=True))
         store.note_uses(folder, used)
 
     return Step(chosen.name, recipe, run, (artifact,))
+
+
+def calibration(variant: Variant, audio: Audio) -> Calibration | None:
+    """Return examples for a pass: every third recording by name is held out, from the third on."""
+    if not audio.recordings:
+        return None
+    held_out = audio.recordings[2::3]
+    kept = tuple(path for path in audio.recordings if path not in held_out)
+    return Calibration(
+        calibrate=lambda: examples(variant, Audio(kept)),
+        held_out=lambda: examples(variant, Audio(held_out)),
+        outputs=plugins.network(variant.network).outputs(variant.form),
+        facts=examples_recipe(variant, audio),
+    )
+
+
+def decisions(artifact: Artifact) -> Any:
+    """Return what a pass decided by itself, from its folder in the store; None where it only did as it was told."""
+    return json.loads((artifact.path / "findings.json").read_text()).get("decided")
 
 
 def compile_(variant: Variant, artifact: Artifact, compiler: str) -> Step:

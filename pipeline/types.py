@@ -1,6 +1,6 @@
 """The few records that travel along the straight line, from variants.yaml to the manifest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,21 @@ class Taken:
 
 # `memo(recipe, run)` returns the folder in the store whose files `run` wrote for this recipe, now or long before.
 Memo = Callable[[Mapping[str, Any], Callable[[Path], None]], Path]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Real inputs that a pass may run a program on.
+
+    calibrate, held_out   begin the examples of some recordings, and those of the others; the latter may be none
+    outputs               what the program puts out
+    facts                 all that decides the examples, for recipes
+    """
+
+    calibrate: Callable[[], Iterator[Example]]
+    held_out: Callable[[], Iterator[Example]]
+    outputs: tuple[Tensor, ...]
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

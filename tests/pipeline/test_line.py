@@ -149,6 +149,24 @@ def test_a_killed_build_is_resumed(quern: Quern, matrix: Path, audio: Path, tmp_
     assert steps["convert"] is not None
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupted_build_says_so(matrix: Path, audio: Path, tmp_path: Path, jobs: str) -> None:
+    """Control-C is status 130 and one sentence, however many work side by side, and nobody works on."""
+    command = [
+        sys.executable, ROOT / "build_all_variants.py", "--matrix", matrix, "--audio", audio, "--out", tmp_path,
+        "--weights-dir", FIXTURES, "--jobs", jobs,
+    ]  # fmt: skip
+    build = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    while not list(tmp_path.glob(".store/*/weights.safetensors")):
+        time.sleep(0.05)
+    os.killpg(build.pid, signal.SIGINT)
+    told, _ = build.communicate(timeout=60)
+    assert build.returncode == 130, told
+    assert told.rstrip().endswith("the next run goes on from there")
+
+
 def test_an_altered_store_entry_is_found_and_rebuilt(copied: Path, quern: Quern) -> None:
     """--check-store hashes everything, says what was altered, and the build that follows makes it again."""
     package = next((copied / ".store").glob("*/*.mlmodelc/model.mil"))

@@ -114,6 +114,14 @@ def test_a_mistake_in_the_matrix(quern: Quern, matrix: Path, tmp_path: Path) -> 
     refused(quern("--matrix", path), 2, "did you mean 'nbits'?", "did you mean 'window_s'?")
 
 
+def test_what_went_wrong_is_a_document_too(quern: Quern) -> None:
+    """Whoever reads --json reads the reason there, with the status."""
+    ran = quern("--weights", "real", "--json")
+    assert ran.status == 4
+    assert ran.document["status"] == 4
+    assert ran.document["error"].startswith("segmentation-3.0: no weights: no --weights-dir was given")
+
+
 @pytest.mark.parametrize("nbits", ["5", "x"])
 def test_a_width_no_palette_can_have(quern: Quern, nbits: str) -> None:
     """The variable is named with what it was."""

@@ -1,0 +1,80 @@
+"""What weights see: means and second moments of their features on real inputs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mil.program import Program
+from optimizations.mixed.layers import Features
+from pipeline.types import Example
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of features x: E[x], (n,), and E[(x − E[x]) (x − E[x])ᵀ], (n, n); both float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+class _Sums:
+    """Sums of x and x xᵀ over rows that come one block after another."""
+
+    def __init__(self, count: int) -> None:
+        self.rows = 0
+        self.first, self.second = np.zeros(count), np.zeros((count, count))
+
+    def add(self, rows: np.ndarray) -> None:
+        self.rows += len(rows)
+        self.first += rows.sum(axis=0)
+        self.second += rows.T @ rows
+
+    def moments(self) -> Moments:
+        mean = self.first / self.rows
+        return Moments(mean, self.second / self.rows - np.outer(mean, mean))
+
+
+def collect(
+    program: Program, function: str, examples: Iterable[Example], wanted: Sequence[Features]
+) -> dict[Features, Moments]:
+    """Return the moments of features over all examples; of those that the program never computes, none.
+
+    Arithmetic is single precision: what is compressed is to be near the network, not near its rounding.
+    """
+    import torch
+
+    sums: dict[Features, _Sums] = {}
+    by_value = {each.value: [one for one in wanted if one.value == each.value] for each in wanted}
+    with torch.inference_mode():
+        for example in examples:
+            for _, results, values in program.walk(example.inputs, "float32", function):
+                for result, value in zip(results, values, strict=True):
+                    _add(by_value.get(result.name, ()), value, sums)
+    return {features: found.moments() for features, found in sums.items() if found.rows}
+
+
+def _add(wanted: Iterable[Features], value: object, sums: dict[Features, _Sums]) -> None:
+    for features in wanted:
+        rows = _rows(features, np.asarray(value, np.float64))
+        if rows is not None:
+            sums.setdefault(features, _Sums(features.count)).add(rows)
+
+
+def _rows(features: Features, value: np.ndarray) -> np.ndarray | None:
+    """Return the features as rows, or None where the value is not laid out so: a layer that gives its last state only.
+
+    The very first state is no value of the program; one step of hundreds is not missed.
+    """
+    if value.ndim < 2 or value.shape[-1] < features.first + features.count:
+        return None
+    if features.side != "input":
+        if len(value) < 2:
+            return None
+        value = value[:-1] if features.side == "before" else value[1:]
+    return value[..., features.first : features.first + features.count].reshape(-1, features.count)
+
+
+def of_layer(features: Features | None, found: Mapping[Features, Moments]) -> Moments | None:
+    """Return the moments of a layer's features, if they are known."""
+    return found.get(features) if features else None

@@ -1,0 +1,228 @@
+"""A package with palettes of several widths: measured, chosen, written, decoded and compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mil.package import Package, read_package
+from mil.program import Program
+from mil.schema import Model_pb2
+from optimizations.mixed import search
+from optimizations.mixed.allocation import held_bytes
+from optimizations.mixed.layers import Layer, layer_of
+from optimizations.mixed.moments import Moments, collect
+from optimizations.mixed.outputs import Loss, loss, program_with, run
+from optimizations.mixed.palettes import Palettes
+from optimizations.mixed_palette import WHOLE, Options
+from optimizations.palettes import operations
+from optimizations.palettes.palette import Layout
+from optimizations.palettes.rewrite import Replaced, compared
+from optimizations.weights.constants import constants, top_blocks
+from optimizations.weights.files import WeightFiles
+from optimizations.weights.rewriting import Detached, rewritten, size_bytes, value_of
+from optimizations.weights.selection import Large, large_weights, require
+from pipeline.types import Arrays, Calibration, Example, Memo, QuernError
+
+# Of each recording, for moments and for the final measurement.
+_WINDOWS_PER_RECORDING = 7
+_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The package, a copy of its spec that is rewritten, and its large weights with what they multiply."""
+
+    package: Package
+    spec: Model_pb2.Model
+    function: str
+    layers: Mapping[str, Layer]
+    left: Sequence[Large]
+    originals: Mapping[str, np.ndarray]
+
+    @property
+    def large(self) -> list[Large]:
+        return [layer.large for layer in self.layers.values()]
+
+
+def rewrite(
+    source: Path, options: Options, memo: Memo, destination: Path, calibration: Calibration | None
+) -> dict[str, Any]:
+    """Do what `optimizations.mixed_palette.apply` promises."""
+    subject = _subject(source, options)
+    if calibration is None:
+        if options.compensate or not options.assignment:
+            raise QuernError(f"{source}: mixed_palette measures on recordings, and there are none; give --audio DIR")
+        chosen = _pinned(subject, options.assignment, source)
+        palettes = Palettes(subject.originals, {}, memo)
+        return {"decided": {"assignment": chosen}} | _written(subject, chosen, palettes, destination)
+    heard = _Heard(subject, calibration, options.compensate, memo)
+    findings: dict[str, Any] = {}
+    if options.assignment:
+        chosen = _pinned(subject, options.assignment, source)
+    else:
+        costs = _costs(heard, options, memo)
+        rest = size_bytes(subject.package) - sum(_whole_bytes(each) for each in subject.large)
+        found = search.find(subject.large, costs, rest, options, lambda widths: heard.loss(widths).argmax)
+        chosen = dict(found.chosen.widths)
+        findings["sensitivity"] = {name: {str(w): _short(c) for w, c in each.items()} for name, each in costs.items()}
+        findings["curve"] = [[each.size_bytes, _short(each.cost)] for each in found.curve]
+    findings["decided"] = {"assignment": chosen}
+    findings["measured"] = heard.measured(chosen)
+    return findings | _written(subject, chosen, heard.palettes, destination)
+
+
+def _subject(source: Path, options: Options) -> Subject:
+    package = read_package(source)
+    spec = Model_pb2.Model()
+    spec.CopyFrom(package.spec)
+    found = large_weights(spec, package, options.weight_threshold, options.exclude, source)
+    require(6, "palettes", found, source)
+    if 3 in (*options.widths, *options.assignment.values()):
+        require(8, "3-bit palettes", found, source)
+    functions = sorted({name for name, _, _ in top_blocks(spec)})
+    if len(functions) > 1:
+        raise QuernError(f"{source}: mixed_palette measures one function, and the program has {', '.join(functions)}")
+    by_name = {each.name: each for _, _, block in top_blocks(spec) for each in constants(block)}
+    large = [each for each in found if not each.left_because]
+    return Subject(
+        package,
+        spec,
+        functions[0],
+        {each.label: layer_of(each, by_name) for each in large},
+        [each for each in found if each.left_because],
+        {each.label: value_of(each.constant, package) for each in large},
+    )
+
+
+def _pinned(subject: Subject, assignment: Mapping[str, int], source: Path) -> dict[str, int]:
+    """Return a given assignment; raises QuernError unless it names all large weights and nothing else."""
+    unknown, missing = (
+        sorted(assignment.keys() - subject.layers.keys()),
+        sorted(subject.layers.keys() - assignment.keys()),
+    )
+    if unknown:
+        raise QuernError(f"{source}: assignment: `{unknown[0]}` is no large weight of this program")
+    if missing:
+        raise QuernError(f"{source}: assignment: no width for `{missing[0]}`; give {WHOLE} to leave it as it is")
+    return dict(assignment)
+
+
+def _whole_bytes(large: Large) -> int:
+    return held_bytes(large.size, WHOLE, np.dtype(large.type.element.numpy).itemsize, WHOLE)
+
+
+class _Heard:
+    """A package on its recordings: what its weights see, and what it loses under an assignment."""
+
+    def __init__(self, subject: Subject, calibration: Calibration, compensate: bool, memo: Memo) -> None:
+        self.subject, self.calibration = subject, calibration
+        self.program = Program(subject.package)
+        seen, self.held_out = list(calibration.calibrate()), list(calibration.held_out())
+        self.seen = search.by_recording(seen, _WINDOWS_PER_RECORDING)
+        self.held_out = search.by_recording(self.held_out, _WINDOWS_PER_RECORDING)
+        self.searched = search.by_recording(seen, search.WINDOWS_PER_RECORDING)
+        self.palettes = Palettes(subject.originals, self._moments() if compensate else {}, memo)
+        self._references = run(self.program, subject.function, self.searched)
+
+    def _moments(self) -> dict[str, Moments]:
+        layers = self.subject.layers
+        wanted = {label: layer.features for label, layer in layers.items() if layer.features}
+        found = collect(self.program, self.subject.function, self.seen, list(set(wanted.values())))
+        return {label: found[features] for label, features in wanted.items() if features in found}
+
+    def loss(self, widths: Mapping[str, int]) -> Loss:
+        """Return what the outputs lose on the windows of the search."""
+        return self._loss(widths, self.searched, self._references)
+
+    def measured(self, widths: Mapping[str, int]) -> dict[str, Any]:
+        """Return what the outputs lose on the windows of calibration and on those held out."""
+        return {"calibration": self._measured(widths, self.seen), "held_out": self._measured(widths, self.held_out)}
+
+    def _measured(self, widths: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any] | str:
+        if not examples:
+            return "not measured: there are too few recordings to hold one out"
+        found = self._loss(widths, examples, run(self.program, self.subject.function, examples))
+        return {"windows": len(examples)} | {k: v if v is None else _short(v) for k, v in asdict(found).items()}
+
+    def _loss(self, widths: Mapping[str, int], examples: Sequence[Example], reference: Sequence[Arrays]) -> Loss:
+        values = {name: self.palettes.values(name, width) for name, width in widths.items() if width != WHOLE}
+        changed = program_with(self.subject.package, values | self._biases(widths))
+        return loss(reference, run(changed, self.subject.function, examples), self.calibration.outputs)
+
+    def _biases(self, widths: Mapping[str, int]) -> dict[str, np.ndarray]:
+        biases = corrected(self.subject, widths, self.palettes)
+        return {f"{self.subject.function}/{name}": value for name, value in biases.items()}
+
+
+def corrected(subject: Subject, widths: Mapping[str, int], palettes: Palettes) -> dict[str, np.ndarray]:
+    """Return the biases, by name, that make up for the mean error of the products that they are added to."""
+    found: dict[str, np.ndarray] = {}
+    for label, layer in subject.layers.items():
+        if layer.bias is None or widths.get(label, WHOLE) == WHOLE:
+            continue
+        error = palettes.mean_error(label, widths[label])
+        if error is not None:
+            bias = value_of(layer.bias, subject.package)
+            found.setdefault(layer.bias.name, bias.astype(np.float64))
+            found[layer.bias.name] = found[layer.bias.name] + error
+    return {name: value.astype(_bias_type(subject, name)) for name, value in found.items()}
+
+
+def _bias_type(subject: Subject, name: str) -> np.dtype:
+    biases = (layer.bias for layer in subject.layers.values())
+    return value_of(next(bias for bias in biases if bias and bias.name == name), subject.package).dtype
+
+
+def _costs(heard: _Heard, options: Options, memo: Memo) -> dict[str, dict[int, float]]:
+    """Return what each weight at each width costs: measured once for all sizes of one package on the same recordings."""
+    facts = {
+        "sensitivity": sha256(heard.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
+        "weights": [sha256(np.ascontiguousarray(w).data).hexdigest() for w in heard.subject.originals.values()],
+        "widths": sorted(set(options.widths)),
+        "compensate": options.compensate,
+        "examples": heard.calibration.facts,
+    }
+    return search.load(
+        memo(
+            facts, lambda folder: search.save(search.measured(heard.subject.large, options.widths, heard.loss), folder)
+        )
+    )
+
+
+def _written(subject: Subject, widths: Mapping[str, int], palettes: Palettes, destination: Path) -> dict[str, Any]:
+    """Write the package, decode every palette again and hold it against its original."""
+    biases = corrected(subject, widths, palettes)
+    layers = [layer for label, layer in subject.layers.items() if widths[label] != WHOLE]
+    weights = {id(layer.large.constant): layer for layer in layers}
+    constants_of = {layer.bias.name: layer.bias for layer in layers if layer.bias and layer.bias.name in biases}
+    replaced: list[Replaced] = []
+
+    def hold(detached: Detached, files: WeightFiles) -> None:
+        layer = weights.get(id(detached.constant))
+        if layer is None:
+            new = files.array(biases[detached.constant.name], detached.file_name)
+            detached.constant.operation.attributes["val"].CopyFrom(new)
+            return
+        large, layout = layer.large, Layout(widths[layer.large.label])
+        weight = palettes.weight(large.label, layout.nbits)
+        parts = operations.store(weight, layout, large.shape, large.opset >= 8, files, detached.file_name)
+        operations.replace(detached.constant, parts)
+        replaced.append(Replaced(large, layout, detached.original, weight))
+
+    chosen = [layer.large.constant for layer in layers] + list(constants_of.values())
+    sizes = rewritten(subject.spec, subject.package, chosen, hold, destination)
+    left = [{"name": each.label, "shape": list(each.shape), "reason": each.left_because} for each in subject.left]
+    left += [
+        {"name": layer.large.label, "shape": list(layer.large.shape), "reason": "assigned its own precision"}
+        for label, layer in subject.layers.items()
+        if widths[label] == WHOLE
+    ]
+    return {"weights": compared(replaced, read_package(destination)), "left": left, "weight_bytes": sizes}
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")
