@@ -1,12 +1,12 @@
 """Palettes against coremltools: time, squared error and size, on the same packages, in one run.
 
-    python -m benchmarks.palettes MODEL.mlpackage … [--nbits 8 6 4] [--json table.json]
+    python -m benchmarks.palettes MODEL.mlpackage … [--nbits 8 6 4] [--json table.json] [--into docs/palettes.md]
 
 Both are timed from one file to another: reading, palettes, writing, and, for ours only, holding every decoded weight
-against its original. Warm is the best of three in a process that has done it before; nothing is recalled from a store,
-so every palette is made each time. Cold is a new process with all of its imports, once compiled code is in numba's
-cache. Errors are squared differences between the weights of the source and those of the result, as coremltools' own
-decoder gives them for both.
+against its original. Both are warm: each has run once before, and they take turns, so that other work on the machine
+hinders both; the best of each counts. Nothing is recalled from a store, so every palette is made each time. Cold is a
+new process with all of its imports, once compiled code is in numba's cache. Errors are squared differences between the
+weights of the source and those of the result, as coremltools' own decoder gives them for both.
 
 `fewest` is the least number of distinct fp16 values in a large matrix: a comparison is a claim only above 10,000. On
 coarser weights a palette is nearly lossless and proves nothing. The exit status is 1 where an error of ours is above
@@ -15,6 +15,8 @@ theirs × (1 + 1e-6), or where the claim does not hold.
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -60,12 +62,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("packages", nargs="+", type=Path, metavar="MODEL.mlpackage")
     parser.add_argument("--nbits", nargs="+", type=int, default=[8, 6, 4])
     parser.add_argument("--json", type=Path, help="write the table there too")
+    parser.add_argument(
+        "--into", type=Path, help="replace the table between the marks `palettes:` and `:palettes` there"
+    )
     chosen = parser.parse_args(arguments)
     rows = [compare(package, nbits) for package in chosen.packages for nbits in chosen.nbits]
     print(table(rows))
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    if chosen.into:
+        chosen.into.write_text(replaced(chosen.into.read_text(), f"{conditions()}\n\n{table(rows)}"))
     return int(any(row.worst_error_ratio > 1 + ERROR_TOLERANCE or row.fewest <= FEWEST_DISTINCT for row in rows))
+
+
+def replaced(document: str, text: str) -> str:
+    """Return a document with other text between its marks; raises ValueError where it has none."""
+    before, opening, rest = document.partition("<!-- palettes: -->\n")
+    _, closing, after = rest.partition("<!-- :palettes -->")
+    if not opening or not closing:
+        raise ValueError("the document has no marks <!-- palettes: --> and <!-- :palettes -->")
+    return f"{before}{opening}{text}\n{closing}{after}"
+
+
+def conditions() -> str:
+    """Return on what a table was measured: processors and how busy they were."""
+    return f"{os.cpu_count()} cores, {platform.machine()}; load average {os.getloadavg()[0]:.1f} at the end."
 
 
 def compare(source: Path, nbits: int) -> Row:
@@ -73,9 +94,10 @@ def compare(source: Path, nbits: int) -> Row:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         ours, theirs = folder / "ours.mlpackage", folder / "theirs.mlpackage"
-        theirs_s = _seconds(partial(_palettize_theirs, source, nbits, theirs))
+        _palettize_theirs(source, nbits, theirs)
         palettize_ours(source, nbits, ours)
-        warm_s = min(_seconds(partial(palettize_ours, source, nbits, folder / f"{i}.mlpackage")) for i in range(_RUNS))
+        turns = [_turn(source, nbits, folder / str(i)) for i in range(_RUNS)]
+        warm_s, theirs_s = (min(times) for times in zip(*turns, strict=True))
         cold_s = _seconds(partial(_in_new_process, source, nbits, folder / "cold.mlpackage"))
         original = weights(source)
         ours_errors, theirs_errors = (errors(original, weights(package)) for package in (ours, theirs))
@@ -94,6 +116,13 @@ def compare(source: Path, nbits: int) -> Row:
             _size_bytes(ours),
             _size_bytes(theirs),
         )
+
+
+def _turn(source: Path, nbits: int, folder: Path) -> tuple[float, float]:
+    """Return the seconds that ours and theirs take, one after the other."""
+    folder.mkdir()
+    ours_s = _seconds(partial(palettize_ours, source, nbits, folder / "ours.mlpackage"))
+    return ours_s, _seconds(partial(_palettize_theirs, source, nbits, folder / "theirs.mlpackage"))
 
 
 def palettize_ours(source: Path, nbits: int, destination: Path) -> None:

@@ -7,7 +7,6 @@ weights (`constexpr_*`) are decoded.
 
 import inspect
 import operator
-import types
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -15,137 +14,19 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 
 from mil.arithmetic import EXACT, Arithmetic, bring, held, held_dtype, rounding
+from mil.bound import BoundBlock, BoundFunction, Call, Cond, Finish, Result, Step, Take, While
 from mil.errors import MilError
 from mil.liveness import last_uses
 from mil.ops import find
-from mil.ops.arguments import Rounding, State, TensorList, exact
+from mil.ops.arguments import Rounding, exact
 from mil.ops.limits import check_size
 from mil.package import Package
+from mil.parameters import ROUNDING, as_kind, parameters, plain, short, wants_rounding
 from mil.schema import MIL_pb2
 from mil.values import TensorType, decode, layer_of, specialization, tensor_type
-
-Values: TypeAlias = list[Any]
-Take: TypeAlias = Callable[[Values], Any]
-Finish: TypeAlias = Callable[[Any], Any]
-
-# The one parameter that is no input: the executor fills it in.
-ROUNDING = "rounding"
-# What an operation can raise for arguments that do not fit it; anything else is a bug and passes through.
-REFUSALS = (
-    ArithmeticError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One output of an operation: where it goes, and what it passes through to get there."""
-
-    name: str
-    slot: int
-    type: TensorType | None
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One operation, bound: `function` over constants and slots."""
-
-    layer: str
-    operation: str
-    function: Callable[..., Any]
-    constants: Mapping[str, Any]
-    computed: tuple[tuple[str, Take], ...]
-    results: tuple[Result, ...]
-    frees: tuple[int, ...]
-
-    def compute(self, values: Values) -> tuple[Any, ...]:
-        """Compute the results into their slots and return them; raises MilError where the operation cannot."""
-        arguments = dict(self.constants)
-        for name, take in self.computed:
-            arguments[name] = take(values)
-        try:
-            found = self.function(**arguments)
-            return self._store(found if type(found) is tuple else (found,), values)
-        except MilError as error:
-            raise MilError(f"op `{self.operation}` ({self.layer}): {error}") from error
-        except REFUSALS as error:
-            raise MilError(f"op `{self.operation}` ({self.layer}): {_first_line(error)}") from error
-
-    def _store(self, found: tuple[Any, ...], values: Values) -> tuple[Any, ...]:
-        if len(found) != len(self.results):
-            raise MilError(f"declares {len(self.results)} results, has {len(found)}")
-        finished = []
-        for result, value in zip(self.results, found, strict=True):
-            try:
-                value = result.finish(value)
-            except MilError as error:
-                raise MilError(f"result `{result.name}`: {error}") from None
-            values[result.slot] = value
-            finished.append(value)
-        return tuple(finished)
-
-
-@dataclass(frozen=True, slots=True)
-class Cond:
-    """A choice between two blocks."""
-
-    layer: str
-    operation: str
-    predicate: Take
-    branches: tuple["BoundBlock", "BoundBlock"]
-    results: tuple[Result, ...]
-    frees: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class While:
-    """A block repeated over loop variables for as long as another says so."""
-
-    layer: str
-    operation: str
-    initial: tuple[Take, ...]
-    condition: "BoundBlock"
-    body: "BoundBlock"
-    results: tuple[Result, ...]
-    frees: tuple[int, ...]
-
-
-Step: TypeAlias = Call | Cond | While
-
-
-@dataclass(frozen=True, slots=True)
-class BoundBlock:
-    """The steps of one block, the slots it is entered with and what takes its outputs."""
-
-    inputs: tuple[int, ...]
-    steps: tuple[Step, ...]
-    outputs: tuple[Take, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BoundFunction:
-    """One function, ready to run in one mode.
-
-    inputs    slot and type by name; a state's type is that of its tensor
-    outputs   name and declared type, in order
-    """
-
-    block: BoundBlock
-    inputs: Mapping[str, tuple[int, TensorType]]
-    states: Mapping[str, tuple[int, TensorType]]
-    outputs: Mapping[str, TensorType | None]
-    slot_count: int
 
 
 @dataclass
@@ -172,69 +53,6 @@ class Slot:
 
 
 Binding: TypeAlias = "Slot | _Constant"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of an operation's function: `kind` is the annotation, less its `| None`.
-
-    It is optional if it has a default, or if it may be None (an optional input before a required one).
-    """
-
-    name: str
-    kind: str
-    default: Any
-    may_be_none: bool
-
-    @property
-    def required(self) -> bool:
-        return self.default is inspect.Parameter.empty and not self.may_be_none
-
-
-@cache
-def parameters(function: Callable[..., Any]) -> tuple[Parameter, ...]:
-    """Return the parameters of an operation that are its inputs, in order."""
-    hints = typing.get_type_hints(function)
-    return tuple(
-        Parameter(name, _kind(hints[name]), parameter.default, type(None) in typing.get_args(hints[name]))
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name != ROUNDING
-    )
-
-
-def _kind(hint: Any) -> str:
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        options = [option for option in typing.get_args(hint) if option is not type(None)]
-        if len(options) > 1:
-            return "any"
-        hint = options[0]
-    return _KINDS.get(hint, "any")
-
-
-_KINDS: dict[Any, str] = {
-    torch.Tensor: "tensor",
-    list[torch.Tensor]: "tensors",
-    list[int]: "ints",
-    list[bool]: "bools",
-    list[float]: "floats",
-    list[str]: "strs",
-    int: "int",
-    bool: "bool",
-    float: "float",
-    str: "str",
-    State: "any",
-    TensorList: "any",
-}
-_SCALARS: dict[str, Callable[[Any], Any]] = {
-    "int": operator.index,
-    "bool": bool,
-    "float": float,
-    "str": str,
-    "ints": operator.index,
-    "bools": bool,
-    "floats": float,
-    "strs": str,
-}
 
 
 def bind(package: Package, function: MIL_pb2.Function, mode: Arithmetic, shared: "SharedConstants") -> BoundFunction:
@@ -316,7 +134,7 @@ class _Binder:
         declared = [tensor_type(output.type) for output in operation.outputs]
         moves = operation.type in EXACT and self._of_one_type(arguments, declared)
         finishes = [self.finish(kind, moves) for kind in declared]
-        extra = {ROUNDING: self.rounding(declared)} if _wants_rounding(function) else {}
+        extra = {ROUNDING: self.rounding(declared)} if wants_rounding(function) else {}
         if operation.type.startswith("constexpr_"):
             self.constexpr(operation, layer, function, arguments, extra, finishes, scope)
             return None
@@ -492,8 +310,8 @@ class _Binder:
             return [self.tensor(binding) for binding in bindings]
         if kind == "tensor":
             return self.tensor(_single(bindings))
-        items = [binding.form("plain", _plain) for binding in bindings if isinstance(binding, _Constant)]
-        return _as_kind(items if len(items) != 1 else items[0], kind)
+        items = [binding.form("plain", plain) for binding in bindings if isinstance(binding, _Constant)]
+        return as_kind(items if len(items) != 1 else items[0], kind)
 
     def tensor(self, binding: Binding) -> torch.Tensor:
         assert isinstance(binding, _Constant)
@@ -513,8 +331,8 @@ class _Binder:
         takes = [self.take_value(binding) for binding in bindings]
         if len(takes) == 1:
             take = takes[0]
-            return lambda values: _as_kind(_plain(take(values)), kind)
-        return lambda values: _as_kind([_plain(take(values)) for take in takes], kind)
+            return lambda values: as_kind(plain(take(values)), kind)
+        return lambda values: as_kind([plain(take(values)) for take in takes], kind)
 
     def take_value(self, binding: Binding) -> Take:
         if isinstance(binding, Slot):
@@ -571,35 +389,6 @@ def _single(bindings: list[Binding]) -> Binding:
     return bindings[0]
 
 
-def _wants_rounding(function: Callable[..., Any]) -> bool:
-    return ROUNDING in inspect.signature(function).parameters
-
-
-def _plain(value: Any) -> Any:
-    """Return a tensor, an array or a list of them as Python values: a scalar, or a flat list."""
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return value.item() if value.ndim == 0 else value.reshape(-1).tolist()
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _as_kind(value: Any, kind: str) -> Any:
-    if kind == "any":
-        return value
-    items = value if isinstance(value, list) else [value]
-    flat = [item for part in items for item in (part if isinstance(part, list) else [part])]
-    try:
-        converted = [_SCALARS[kind](item) for item in flat]
-    except (TypeError, ValueError):
-        raise MilError(f"expected {kind}, found {_short(value)}") from None
-    if kind.endswith("s"):
-        return converted
-    if len(converted) != 1:
-        raise MilError(f"expected one {kind}, found {len(converted)} values")
-    return converted[0]
-
-
 def _as_dtype(value: Any, dtype: torch.dtype, declared: TensorType) -> torch.Tensor:
     tensor = torch.as_tensor(value)
     same_kind = (
@@ -614,14 +403,5 @@ def _as_dtype(value: Any, dtype: torch.dtype, declared: TensorType) -> torch.Ten
 
 def _finish_string(value: Any) -> str:
     if not isinstance(value, str):
-        raise MilError(f"expected a string, computed {_short(value)}")
+        raise MilError(f"expected a string, computed {short(value)}")
     return value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -19,6 +19,7 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from mil.errors import MilError
+from mil.lfs import refuse_pointer
 from mil.packing import pack, packed_size, unpack
 from mil.types import BY_BLOB, ElementType
 
@@ -49,9 +50,10 @@ class BlobFile:
     """A weight file, memory-mapped; arrays are views of it and keep it open for as long as they live."""
 
     def __init__(self, path: Path) -> None:
-        """Map the file; raises MilError where it is missing, too short or of another version."""
+        """Map the file; raises MilError where it is missing, not fetched, too short or of another version."""
         self.path = path
         try:
+            refuse_pointer(path)
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:

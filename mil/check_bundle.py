@@ -40,11 +40,12 @@ class NotRunError(Exception):
     """A check that cannot be made here; its text says why."""
 
 
-def check_bundle(path: Path, package_path: Path | None = None) -> list[Check]:
+def check_bundle(path: Path | str, package_path: Path | str | None = None) -> list[Check]:
     """Return the checks of a bundle; those against the package have not run where no package is given.
 
     Raises MilError only where `path` is no folder.
     """
+    path = Path(path)
     if not path.is_dir():
         raise MilError(f"{path}: expected a folder with a compiled model")
     try:
@@ -57,7 +58,7 @@ def check_bundle(path: Path, package_path: Path | None = None) -> list[Check]:
         label = f"{member.path.name}: " if bundle.members else ""
         checks += [_check(f"{label}{name}", run) for name, run in _own_checks(member)]
     checks.append(_check("metadata", lambda: _metadata(bundle)))
-    return checks + _package_checks(bundle, package_path)
+    return checks + _package_checks(bundle, None if package_path is None else Path(package_path))
 
 
 def _check(name: str, run: Callable[[], str]) -> Check:

@@ -54,7 +54,7 @@ def apple_stamp(text: str) -> dict[str, str]:
     return {COMPONENT_KEY: component, COMPILER_KEY: compiler}
 
 
-def compile_package(path: Path, folder: Path, stamp: Mapping[str, str] = OWN_STAMP) -> Compiled:
+def compile_package(path: Path | str, folder: Path | str, stamp: Mapping[str, str] = OWN_STAMP) -> Compiled:
     """Write `folder/NAME.mlmodelc` for the package NAME: whole, by one rename, or not at all.
 
     stamp   what `buildInfo` says of the compiler
@@ -62,6 +62,7 @@ def compile_package(path: Path, folder: Path, stamp: Mapping[str, str] = OWN_STA
     Weight files are linked or copied by the system, and never read here. Raises MilError for a bundle that exists
     already, and UnknownFormError for a model that is not an ML program or a pipeline of them, or has enumerated shapes.
     """
+    path, folder = Path(path), Path(folder)
     package = read_package(path)
     refuse_unknown(package.spec)
     destination = folder / f"{path.stem}.mlmodelc"

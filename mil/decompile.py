@@ -21,7 +21,7 @@ class Decompiled:
     notes: list[str]
 
 
-def decompile_bundle(path: Path, destination: Path) -> Decompiled:
+def decompile_bundle(path: Path | str, destination: Path | str) -> Decompiled:
     """Write the package that a bundle was compiled from: whole, by one rename, or not at all.
 
     Program and description are those of the package, but for what the compiler drops: documentation strings, and the
@@ -29,7 +29,8 @@ def decompile_bundle(path: Path, destination: Path) -> Decompiled:
     Raises MilError for a bundle that cannot be read, or whose weights are absent or damaged, and where `destination`
     exists.
     """
-    bundle = open_bundle(path)
+    destination = Path(destination)
+    bundle = open_bundle(Path(path))
     if bundle.members:
         members = list(zip(bundle.members, bundle.spec.pipeline.models, strict=True))
     else:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from mil.bind import BoundBlock, BoundFunction, Call, Cond, Result, Step, Values, While
+from mil.bound import BoundBlock, BoundFunction, Call, Cond, Result, Step, Values, While
 from mil.errors import MilError
 from mil.ops.arguments import State
 
@@ -89,7 +89,8 @@ def _enter(block: BoundBlock, variables: list[Any], values: Values) -> None:
 
 def _truth(step: Cond | While, value: Any) -> bool:
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        raise MilError(f"op `{step.operation}` ({step.layer}): expected one bool to decide by")
+        found = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise MilError(f"op `{step.operation}` ({step.layer}): expected one bool to decide by, found {found}")
     return bool(value.item())
 
 

@@ -210,7 +210,7 @@ def _form(tally: _Tally, operation: MIL_pb2.Operation) -> str:
     below = [weight.form for weight in _weights_read(tally, operation) if not weight.form[-1].isdigit()]
     match operation.type:
         case "constexpr_lut_to_dense" | "constexpr_lut_to_sparse":
-            own = f"palette of {_palette_bits(operation)} bits"
+            own = f"palette of {_palette_bits(tally, operation)} bits"
         case _ if operation.type.endswith(("dequantize", "shift_scale")):
             own = f"linear {_argument_type(operation, 'quantized_data', 'data', 'nonzero_data')}"
         case "constexpr_sparse_to_dense":
@@ -220,11 +220,11 @@ def _form(tally: _Tally, operation: MIL_pb2.Operation) -> str:
     return ", ".join(dict.fromkeys([own, *below]))
 
 
-def _palette_bits(operation: MIL_pb2.Operation) -> int:
+def _palette_bits(tally: _Tally, operation: MIL_pb2.Operation) -> int:
     lut = _argument_value(operation, "lut")
-    declared = None if lut is None else tensor_type(lut.type)
+    declared = tally.types.get(_argument_name(operation, "lut")) if lut is None else tensor_type(lut.type)
     if declared is None or declared.count is None:
-        raise MilError(f"op `{operation.type}` ({layer_of(operation)}): expected a constant palette")
+        raise MilError(f"op `{operation.type}` ({layer_of(operation)}): expected a palette of known size")
     entries = declared.known_shape()[-2] if len(declared.known_shape()) > 1 else declared.count
     return max(entries - 1, 1).bit_length()
 
@@ -244,6 +244,10 @@ def _argument_value(operation: MIL_pb2.Operation, name: str) -> MIL_pb2.Value | 
     if name in operation.inputs and operation.inputs[name].arguments[0].WhichOneof("binding") == "value":
         return operation.inputs[name].arguments[0].value
     return None
+
+
+def _argument_name(operation: MIL_pb2.Operation, name: str) -> str:
+    return operation.inputs[name].arguments[0].name if name in operation.inputs else ""
 
 
 def _place(value: MIL_pb2.Value, name: str) -> object:

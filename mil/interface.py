@@ -95,7 +95,7 @@ def accept(wanted: Iterable[Feature], given: Mapping[str, Any]) -> dict[str, np.
     by_name = {feature.name: feature for feature in wanted}
     for name in given:
         if name not in by_name:
-            close = get_close_matches(name, by_name, 1)
+            close = get_close_matches(str(name), by_name, 1)
             hint = f"; did you mean `{close[0]}`?" if close else ""
             raise MilError(f"input `{name}`: the program has {_listed(by_name)}{hint}")
     missing = [str(feature) for name, feature in by_name.items() if name not in given and feature.fill is None]
@@ -125,7 +125,7 @@ def _accepted(feature: Feature, value: Any) -> np.ndarray:
         if math.prod(feature.default) > _LARGEST_DEFAULT:
             raise MilError(f"input `{feature.name}`: a default of shape {list(feature.default)} is too large")
         value = np.full(feature.default, feature.fill)
-    array = np.asarray(value)
+    array = _as_array(feature, value)
     if not feature.type.admits(array.shape):
         raise MilError(f"input `{feature.name}`: expected {feature.type}, found a shape of {list(array.shape)}")
     if feature.choices and array.shape not in feature.choices:
@@ -138,6 +138,14 @@ def _accepted(feature: Feature, value: Any) -> np.ndarray:
 
 
 _LARGEST_DEFAULT = 2**28
+
+
+def _as_array(feature: Feature, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # lists of uneven lengths; tensors of another device
+        kind = type(value).__name__
+        raise MilError(f"input `{feature.name}`: expected {feature.type}, found a {kind} that is no array") from None
 
 
 def _in_ranges(shape: tuple[int, ...], ranges: tuple[Range, ...]) -> bool:

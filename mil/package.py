@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from mil.blob import BlobFile
 from mil.errors import MilError
+from mil.lfs import refuse_pointer
 from mil.schema import MIL_pb2, Model_pb2
 
 MODEL_PATH = "@model_path"
@@ -67,6 +68,7 @@ def read_package(path: Path | str) -> Package:
     """Return the model of a `.mlpackage` folder or a bare `.mlmodel` file; raises MilError where it is not one."""
     path = model_file(Path(path))
     try:
+        refuse_pointer(path)
         content = path.read_bytes()
     except OSError as error:
         raise MilError(f"{path}: cannot read the model: {error.strerror}") from None

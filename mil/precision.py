@@ -1,6 +1,7 @@
 """The element types that a program computes with and stores its weights in, as metadata.json puts them."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 from mil.errors import MilError
 from mil.schema import MIL_pb2
@@ -38,9 +39,11 @@ def compute_titles(function: MIL_pb2.Function, block: MIL_pb2.Block) -> set[str]
 def storage_titles(block: MIL_pb2.Block) -> set[str]:
     """Return the types of the weights that lie in files: `Float16`, `Palettized (6 bits)`, `Sparse`."""
     titles: set[str] = set()
+    computed: dict[str, MIL_pb2.ValueType] = {}
     for operation in operations(block):
+        computed |= {output.name: output.type for output in operation.outputs}
         if operation.type == _LOOKUP_TABLE:
-            titles.add(f"Palettized ({_palette_bits(operation)} bits)")
+            titles.add(f"Palettized ({_palette_bits(operation, computed)} bits)")
         elif operation.type == _SPARSE:
             titles.add("Sparse")
         for name, value in values(operation):
@@ -53,15 +56,14 @@ def _is_part(operation: MIL_pb2.Operation, name: str) -> bool:
     return (operation.type, name) in _NOT_STORAGE and name in operation.attributes
 
 
-def _palette_bits(operation: MIL_pb2.Operation) -> int:
-    """Return the bits that number the entries of all its palettes."""
-    for name, value in values(operation):
-        if name == "lut":
-            entries = 1
-            for size in value.type.tensorType.dimensions:
-                entries *= size.constant.size
-            return max(entries - 1, 0).bit_length()
-    raise MilError(f"op `{operation.type}`: no lut among its arguments")
+def _palette_bits(operation: MIL_pb2.Operation, computed: Mapping[str, MIL_pb2.ValueType]) -> int:
+    """Return the bits that number the entries of all its palettes, written into it or decoded before it."""
+    found = [value.type for name, value in values(operation) if name == "lut"]
+    found += [computed[binding.name] for binding in operation.inputs["lut"].arguments if binding.name in computed]
+    if not found:
+        raise MilError(f"op `{operation.type}`: no lut among its arguments")
+    entries = math.prod(size.constant.size for size in found[0].tensorType.dimensions)
+    return max(entries - 1, 0).bit_length()
 
 
 def _elements(declared: MIL_pb2.ValueType) -> list[ElementType]:

@@ -33,7 +33,14 @@ def _one(program: "Program", data: Any, state: "ProgramState | None") -> dict[st
         raise MilError("the program has states: pass state=program.make_state(), the same from call to call")
     features = {feature.name: feature for feature in program.inputs()}
     inputs = {name: _array(features.get(name), value) for name, value in data.items()}
-    return program.run(inputs, state=state)
+    outputs = program.run(inputs, state=state)
+    return outputs | {name: int(outputs[name]) for name in _integers(program) if name in outputs}
+
+
+def _integers(program: "Program") -> set[str]:
+    """Return the outputs that are described as an integer and not as an array: labels of a classifier."""
+    described = [output for stage in program.stages for output in stage.described(program.function_name).output]
+    return {output.name for output in described if output.type.WhichOneof("Type") == "int64Type"}
 
 
 def _array(feature: Feature | None, value: Any) -> Any:
@@ -50,6 +57,7 @@ def _array(feature: Feature | None, value: Any) -> Any:
 def _pixels(feature: Feature, image: Any) -> np.ndarray:
     """Return a PIL image as (1, channel, height, width), 0 to 255, channels in the declared order."""
     gray = feature.image == "GRAYSCALE"
-    pixels = np.asarray(image.convert("L" if gray else "RGB"), np.float32)
+    mode = "F" if gray and image.mode == "F" else "L" if gray else "RGB"  # F is wider than 8 bits
+    pixels = np.asarray(image.convert(mode), np.float32)
     channels = pixels[None] if gray else pixels.transpose(2, 0, 1)
     return channels[None, ::-1] if feature.image == "BGR" else channels[None]

@@ -16,7 +16,7 @@ from mil.schema import MIL_pb2, Model_pb2
 from mil.values import TensorType, specialization
 
 if TYPE_CHECKING:
-    from mil.bind import BoundFunction
+    from mil.bound import BoundFunction
     from mil.execute import Event, Walk
     from mil.ops.arguments import State
 

@@ -1,6 +1,9 @@
-"""Numbers and tables for reading."""
+"""Numbers and tables for reading, and JSON."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def bytes_text(size: int) -> str:
@@ -17,6 +20,24 @@ def count_text(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.2f} {unit}"
     return str(count)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON; numbers that JSON has none for are the strings "NaN", "Infinity" and "-Infinity".
+
+    So does the JSON form of protobuf. Python's own writes bare words there, which other readers refuse.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

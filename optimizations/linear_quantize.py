@@ -12,9 +12,9 @@ Result
 under the same name and type, symmetric around zero, without zero points. Every weight is decoded again from the
 package that was written and held against its original.
 
-A palette of 8 bits is as small, and its error is less: it puts its entries where the values are. On a large network
-there is another reason to try palettes first: the GPU compiler of macOS crashed on an int8 Sortformer, and not on its
-palettes (FluidInference/mobius, issue 73).
+Try palettes of 8 bits first. They are as small, and put their entries where the values are; on every weight of
+segmentation-3.0 they are closer. And the GPU compiler of macOS crashed on an int8 Sortformer, and not on its palettes
+(FluidInference/mobius, issue 73).
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,9 @@ def by_patterns(variants: Sequence[Variant], patterns: Sequence[str]) -> list[Va
     return [v for v in variants if not patterns or any(fnmatchcase(v.id, pattern) for pattern in patterns)]
 
 
+_PALETTES = ("palettize", "mixed_palette")
+
+
 def by_width(variants: Sequence[Variant], nbits: str | None) -> list[Variant]:
     """Return the variants whose palettes are `nbits` wide; "0" means those without a palette, None means all.
 
@@ -29,7 +32,7 @@ def by_width(variants: Sequence[Variant], nbits: str | None) -> list[Variant]:
     if nbits is None or nbits == "":
         return list(variants)
     if nbits == "0":
-        return [variant for variant in variants if width(variant) is None]
+        return [variant for variant in variants if not any(each.name in _PALETTES for each in variant.optimize)]
     declared = [variant for variant in variants if str(width(variant)) == nbits]
     return declared or _derived(variants, nbits)
 

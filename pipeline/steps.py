@@ -88,7 +88,10 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, a
     }
     calibrated = getattr(module, "CALIBRATED", False)
     if calibrated:
-        recipe |= {"examples": examples_recipe(variant, audio), "runner": [package_digest("mil"), versions("torch")]}
+        recipe |= {
+            "examples": examples_recipe(variant, audio),
+            "runner": {"code": package_digest("mil"), **versions("torch")},
+        }
     extra = (calibration(variant, audio),) if calibrated else ()
 
     def run(folder: Path) -> None:

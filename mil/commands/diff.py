@@ -2,12 +2,11 @@
 
 import argparse
 import dataclasses
-import json
 
 from mil.commands.inputs import PRECISIONS, add_input_arguments, gathered
 from mil.diff import Comparison, Difference, Side, compare
 from mil.program import load
-from mil.text import table
+from mil.text import json_text, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     parting = found.parting(arguments.tolerance)
     if arguments.json:
         summary = {"parting": None if parting is None else parting.name, **dataclasses.asdict(found)}
-        print(json.dumps(summary, indent=2))
+        print(json_text(summary, indent=2))
     else:
         print(_text(found, parting, arguments.tolerance, arguments.worst))
     return 0 if parting is None else 1

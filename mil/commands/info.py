@@ -2,13 +2,12 @@
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 from mil.info import FunctionInfo, describe
 from mil.interface import Feature
 from mil.program import load
-from mil.text import bytes_text, count_text, table
+from mil.text import bytes_text, count_text, json_text, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     version = program.spec.specificationVersion
     if arguments.json:
         found = {"specification_version": version, "functions": [_as_json(function) for function in functions]}
-        print(json.dumps(found, indent=2))
+        print(json_text(found, indent=2))
         return 0
     print(f"{arguments.package}: specification version {version}")
     for function in functions:

@@ -1,13 +1,13 @@
 """`run PACKAGE --input NAME=FILE …`: the outputs, shown or saved."""
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
 
 from mil.commands.inputs import PRECISIONS, add_input_arguments, gathered, wanted_text
 from mil.program import load
+from mil.text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         np.savez(arguments.output, allow_pickle=False, **arrays)
     described = {name: _described(value) for name, value in outputs.items()}
     if arguments.json:
-        print(json.dumps(described, indent=2))
+        print(json_text(described, indent=2))
         return 0
     for name, found in described.items():
         print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found.items()))

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from mil.commands.inputs import PRECISIONS, add_input_arguments, gathered
 from mil.program import load
+from mil.text import json_text
 from mil.trace import Traced, trace
 
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save:
         arguments.save.mkdir(parents=True, exist_ok=True)
     for number, (traced, array) in enumerate(trace(program, inputs, arguments.precision, arguments.function)):
-        print(json.dumps(dataclasses.asdict(traced)) if arguments.json else _line(traced))
+        print(json_text(dataclasses.asdict(traced)) if arguments.json else _line(traced))
         if arguments.save:
             np.save(arguments.save / f"{number:05d}_{re.sub(r'[^A-Za-z0-9_.-]', '_', traced.name)[:200]}.npy", array)
     return 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizations.weights.files import SMALLEST_IN_FILE
+
 # Sizes are counted in so many parts of the largest budget, each choice rounded up.
 _PARTS = 8192
 _ALIGNMENT = 64
@@ -61,7 +63,7 @@ def _added(best: np.ndarray, choices: list[Choice], unit: int) -> tuple[np.ndarr
 def _walked(place: int, choices: Mapping[str, list[Choice]], taken: list[np.ndarray], unit: int) -> Assignment:
     """Return the assignment that ends at a place of the last table."""
     found: dict[str, Choice] = {}
-    for (name, each), numbers in zip(reversed(choices.items()), reversed(taken), strict=True):
+    for (name, each), numbers in zip(reversed(list(choices.items())), reversed(taken), strict=True):
         found[name] = each[numbers[place]]
         place -= -(-found[name].size_bytes // unit)
     widths = {name: found[name].width for name in choices}
@@ -80,7 +82,8 @@ def held_bytes(count: int, width: int, element_bytes: int, whole: int) -> int:
     """Return what a weight takes in a weight file: entries and their headers start at multiples of 64."""
     if width == whole:
         return _entry(count * element_bytes)
-    return _entry(-(-count * width // 8)) + _entry(element_bytes << width)
+    palette = _entry(element_bytes << width) if 1 << width >= SMALLEST_IN_FILE else 0
+    return _entry(-(-count * width // 8)) + palette
 
 
 def _entry(size: int) -> int:

@@ -1,5 +1,6 @@
 """What a program with other weights loses against the one it came from, on real inputs."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def run(program: Program, function: str, examples: Iterable[Example]) -> list[Ar
 
 def loss(reference: Sequence[Arrays], found: Sequence[Arrays], outputs: Sequence[Tensor]) -> Loss:
     """Return what `found` loses against `reference`; both hold the outputs of the same examples."""
-    divergence = sum(_divergence(tensor, reference, found) for tensor in outputs)
+    divergence = math.fsum(_divergence(tensor, reference, found) for tensor in outputs)
     classes = next((tensor.name for tensor in outputs if "class" in tensor.axes), None)
     if classes is None:
         return Loss(divergence, None, None)
@@ -72,4 +73,4 @@ def _divergence(tensor: Tensor, reference: Sequence[Arrays], found: Sequence[Arr
         frames = sum(a.size // a.shape[-1] for a, _ in pairs)
         return float(sum((np.exp(a) * (a - b)).sum() for a, b in pairs)) / frames
     squares = sum(float((a * a).sum()) for a, _ in pairs)
-    return float(sum(((a - b) ** 2).sum() for a, b in pairs)) / max(squares, np.finfo(np.float64).tiny)
+    return sum(float(((a - b) ** 2).sum()) for a, b in pairs) / max(squares, float(np.finfo(np.float64).tiny))

@@ -57,7 +57,7 @@ class Palettes:
 
 
 def _made(original: np.ndarray, width: int, moments: Moments | None) -> Weight:
-    """Return the palette with the least error of the weight, its indices chosen by the features where they are known."""
+    """Return the best palette of a weight, its indices chosen by the features where they are known."""
     best = palette.make(original, Layout(width))
     if moments is None:
         return best

@@ -178,7 +178,7 @@ def _bias_type(subject: Subject, name: str) -> np.dtype:
 
 
 def _costs(heard: _Heard, options: Options, memo: Memo) -> dict[str, dict[int, float]]:
-    """Return what each weight at each width costs: measured once for all sizes of one package on the same recordings."""
+    """Return what each weight at each width costs, measured once for all sizes of one package."""
     facts = {
         "sensitivity": sha256(heard.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
         "weights": [sha256(np.ascontiguousarray(w).data).hexdigest() for w in heard.subject.originals.values()],

@@ -12,7 +12,7 @@ from mil.types import BY_NAME, ElementType
 
 DEFAULT_FILE = f"{MODEL_PATH}/weights/weight.bin"
 # coremltools writes constants of fewer elements into the program itself.
-_SMALLEST_IN_FILE = 10
+SMALLEST_IN_FILE = 10
 _ELEMENTS = {
     np.dtype(np.float16): BY_NAME["fp16"],
     np.dtype(np.float32): BY_NAME["fp32"],
@@ -46,7 +46,7 @@ class WeightFiles:
     def array(self, values: np.ndarray, name: str = DEFAULT_FILE) -> MIL_pb2.Value:
         """Return the values, fp16, fp32, uint32 or int8, as a constant; large ones go into the file."""
         element = _ELEMENTS[values.dtype]
-        if values.size >= _SMALLEST_IN_FILE:
+        if values.size >= SMALLEST_IN_FILE:
             return self.stored(pack(values, element), element, values.shape, name)
         value = _typed(element, values.shape)
         if element.name == "fp32":

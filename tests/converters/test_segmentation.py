@@ -187,6 +187,17 @@ def test_examples_are_windows_one_second_apart():
         np.testing.assert_array_equal(example.inputs["audio"], window[np.newaxis, np.newaxis])
 
 
+def test_thorough_examples_are_a_quarter_of_a_second_apart():
+    """They hold the usual ones, and three between each two."""
+    recording = Recording("talk", np.zeros(12 * 16000, np.float32), 16000, "")
+    usual = [example.name for example in segmentation.examples(Form(), [recording])]
+    thorough = [example.name for example in segmentation.examples(Form(), [recording], thorough=True)]
+    assert usual == ["talk@0s", "talk@1s", "talk@2s"]
+    assert thorough[:3] == ["talk@0s", "talk@0.25s", "talk@0.5s"]
+    assert set(usual) <= set(thorough)
+    assert len(thorough) == 9
+
+
 def test_a_short_recording_is_one_window_with_silence_behind():
     """Three seconds are padded to the window."""
     [example] = segmentation.examples(Form(), [_recording(3)])

@@ -3,7 +3,7 @@
 import pytest
 
 import mil
-from mil.bind import Call
+from mil.bound import Call
 from mil.liveness import last_uses, names_defined, names_read
 from mil.package import read_package
 from mil.schema import MIL_pb2

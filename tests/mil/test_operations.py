@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mil.bind import parameters
 from mil.commands.ops import page
 from mil.ops import registered
 from mil.ops.catalogue import CATALOGUE, EXECUTOR
+from mil.parameters import parameters
 
 # Names that a saved program has and coremltools' registry has not, or only as a dialect.
 OF_SAVED_PROGRAMS = {"write_state", "coreml_update_state"}
