@@ -34,10 +34,10 @@ check: .venv/tested-with
 	.venv/bin/mypy
 
 test: check
-	.venv/bin/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2
 
 test-fast: check
-	.venv/bin/python -m pytest --numprocesses 2 -m "not slow and not reference"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 -m "not slow and not reference"
 
 bench: .venv/tested-with
 	.venv/bin/python -m benchmarks.interpreter

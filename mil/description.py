@@ -71,6 +71,7 @@ def rebuilt_description(program: MIL_pb2.Program, metadata: Metadata) -> Model_p
     if len(program.functions) == 1:
         (function,) = program.functions.values()
         _describe(description, function, metadata)
+        _name_predictions(description, function)
         return description
     entries = _entries(metadata, "functions")
     for name in sorted(program.functions):
@@ -78,6 +79,15 @@ def rebuilt_description(program: MIL_pb2.Program, metadata: Metadata) -> Model_p
     default = _text(metadata, "defaultFunctionName")
     description.defaultFunctionName = default if default in program.functions else min(program.functions, default="")
     return description
+
+
+def _name_predictions(description: Model_pb2.ModelDescription, function: MIL_pb2.Function) -> None:
+    """Say which outputs are a classifier's label and probabilities: those that `classify` gives."""
+    for operation in block_of(function).operations:
+        if operation.type == "classify" and len(operation.outputs) == 2:
+            description.predictedFeatureName, description.predictedProbabilitiesName = (
+                output.name for output in operation.outputs
+            )
 
 
 def _describe(description: Any, function: MIL_pb2.Function, metadata: Metadata) -> None:

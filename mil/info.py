@@ -14,6 +14,7 @@ from mil.package import Package
 from mil.program import Program, Stage
 from mil.schema import MIL_pb2
 from mil.trace import trace
+from mil.types import BY_NAME
 from mil.values import TensorType, decode, layer_of, specialization, tensor_type
 
 
@@ -207,7 +208,7 @@ def _tally_constexpr(tally: _Tally, operation: MIL_pb2.Operation) -> None:
 
 def _form(tally: _Tally, operation: MIL_pb2.Operation) -> str:
     """Return how a weight is stored, in words: what the operation undoes, and what lies below it."""
-    below = [weight.form for weight in _weights_read(tally, operation) if not weight.form[-1].isdigit()]
+    below = [weight.form for weight in _weights_read(tally, operation) if weight.form not in BY_NAME]
     match operation.type:
         case "constexpr_lut_to_dense" | "constexpr_lut_to_sparse":
             own = f"palette of {_palette_bits(tally, operation)} bits"

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pipeline import plugins
 from pipeline.types import Pass, QuernError, Variant
 
+_PALETTES = ("palettize", "mixed_palette")
+
 
 def by_patterns(variants: Sequence[Variant], patterns: Sequence[str]) -> list[Variant]:
     """Return the variants whose id matches any pattern, or all; raises QuernError for a pattern that matches none."""
@@ -18,9 +20,6 @@ def by_patterns(variants: Sequence[Variant], patterns: Sequence[str]) -> list[Va
             hint = f"did you mean '{near[0]}'?" if near else "--list shows what there is"
             raise QuernError(f"no variant matches '{pattern}'; {hint}")
     return [v for v in variants if not patterns or any(fnmatchcase(v.id, pattern) for pattern in patterns)]
-
-
-_PALETTES = ("palettize", "mixed_palette")
 
 
 def by_width(variants: Sequence[Variant], nbits: str | None) -> list[Variant]:

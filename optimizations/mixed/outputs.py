@@ -36,7 +36,7 @@ def program_with(package: Package, values: Mapping[str, np.ndarray]) -> Program:
             new = values.get(f"{function}/{constant.name}")
             if new is not None:
                 _fill(constant.operation.attributes["val"], new)
-    return Program(Package(spec, package.root, package._blobs))
+    return Program(Package(spec, package.root))
 
 
 def _fill(value: object, new: np.ndarray) -> None:

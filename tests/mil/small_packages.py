@@ -128,6 +128,30 @@ def compressed(path: Path, target: ct.target) -> Path:
     return _saved(model, path)
 
 
+def nested(path: Path) -> Path:
+    """A palette of 16 entries that are themselves stored as 8-bit integers with a scale."""
+
+    @mb.program(input_specs=[mb.TensorSpec(shape=(2, 64))], opset_version=ct.target.iOS18)
+    def program(x):
+        return mb.linear(x=x, weight=_weights(64, 64), name="y")
+
+    palette = OpPalettizerConfig(mode="uniform", nbits=4, weight_threshold=16)
+    entries = OpLinearQuantizerConfig(granularity="per_tensor", weight_threshold=16)
+    model = palettize_weights(_convert(program, ct.target.iOS18), OptimizationConfig(global_config=palette))
+    quantized = linear_quantize_weights(model, OptimizationConfig(global_config=entries), joint_compression=True)
+    return _saved(quantized, path)
+
+
+def classifier(path: Path) -> Path:
+    """A classifier of three numbered classes."""
+    import torch
+
+    traced = torch.jit.trace(torch.nn.Softmax(dim=1), torch.zeros(1, 3))
+    classes = ct.ClassifierConfig([10, 20, 30], predicted_feature_name="kind")
+    inputs = [ct.TensorType("scores", (1, 3))]
+    return _saved(_convert(traced, ct.target.iOS16, inputs=inputs, classifier_config=classes), path)
+
+
 def control_flow(path: Path) -> Path:
     """A loop with a branch in it, and a branch with a loop in it."""
 

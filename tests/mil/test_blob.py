@@ -154,10 +154,15 @@ def test_a_shape_of_another_size_is_refused_before_anything_is_allocated(weight_
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "cannot read"), (b"\1" * 63, "too few"), (struct.pack("<II56x", 0, 3), "version 3")],
+    [
+        (b"", "cannot read"),
+        (b"\1" * 63, "too few"),
+        (struct.pack("<II56x", 0, 3), "version 3"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+    ],
 )
 def test_a_file_that_is_no_weight_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    """Empty, truncated and of another version."""
+    """Empty, truncated, of another version, and what Git leaves where a file was not fetched."""
     (tmp_path / "w.bin").write_bytes(content)
     with pytest.raises(MilError, match=said):
         BlobFile(tmp_path / "w.bin")

@@ -125,6 +125,22 @@ def test_diff_of_a_program_and_itself_is_nothing(small_network: Path, x: str, ca
     assert "6 values compared, 0 only in the first, 0 in the second" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["run", "trace", "diff", "info"])
+def test_json_is_json(command: str, small_network: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Infinities and what is no number are strings in it: readers other than Python's know no bare word for them."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    np.save(tmp_path / "x.npy", np.where(np.arange(20).reshape(1, 2, 10) == 3, np.inf, 0).astype(np.float32))
+    inputs = [] if command == "info" else ["--input", f"x={tmp_path / 'x.npy'}"]
+    assert main([command, str(small_network), *inputs, "--json"]) == 0
+    text = capsys.readouterr().out
+    for line in text.splitlines() if command == "trace" else [text]:
+        json.loads(line, parse_constant=refuse)
+    assert ('"Infinity"' in text) == (command in ("trace", "diff"))
+
+
 def test_diff_finds_where_modes_part(small_network: Path, x: str, capsys: Capture) -> None:
     """Rounding to fp16 first shows where the input is cast to it."""
     arguments = ["diff", str(small_network), "--input", x, "--other-precision", "float64", "--tolerance", "1e-6"]

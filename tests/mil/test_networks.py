@@ -14,11 +14,14 @@ from torch import Tensor, nn
 import mil
 from mil.compile import compile_package
 
+pytestmark = pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:overflow:RuntimeWarning")
+
 Save = Callable[..., Path]
 Arrays = dict[str, np.ndarray]
 
 RNG = np.random.default_rng(11)
 LENGTHS = "ranged_attention"
+IDS = np.int32([[1, 7, 3, 0, 9], [4, 4, 2, 10, 5]])
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -42,7 +45,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        inner = F.pad(F.silu(self.norms[0](self.grouped(x))), (0, 0, 0, 0))
+        inner = F.silu(self.norms[0](self.grouped(x)))
         x = F.relu6(self.norms[1](self.depthwise(inner)) + self.shortcut(x))
         return self.head(F.adaptive_avg_pool2d(F.avg_pool2d(x, 2, 1, 1, count_include_pad=False), 1).flatten(1))
 
@@ -167,9 +170,10 @@ class Selection(nn.Module):
 
     def forward(self, ids: Tensor, places: Tensor) -> tuple[Tensor, ...]:
         x = self.table(ids)  # (2, 5, 6)
-        picked = torch.gather(x, 1, places[..., None].long().expand(-1, -1, 6))
+        index = places[..., None].long().expand(-1, -1, 6)
+        picked = torch.gather(x, 1, index)
         values, order = picked.topk(2, dim=1)
-        scattered = torch.zeros(2, 5, 6).to(x.dtype).scatter_add(2, (picked > 0).long(), picked)
+        scattered = x.scatter_add(1, index, picked)
         written = x.clone()
         written[:, 2:4] = picked[:, :2]
         counted = F.one_hot(x.argmin(-1), 6).to(x.dtype).cumsum(1)
@@ -232,11 +236,7 @@ class Loop(nn.Module):
         while i < int(n):
             x = torch.tanh(self.linear(x))
             i += 1
-        if bool(x.sum() > 0):
-            x = x * 2
-        else:
-            x = torch.relu(-x) - 1
-        return x
+        return x * 2 if bool(x.sum() > 0) else torch.relu(-x) - 1
 
 
 # What a network is, the inputs that it is tried on, and the target it is converted for.
@@ -248,7 +248,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], Arrays, str]] = {
     "conformer": (Conformer, {"x": normal(2, 7, 8)}, "iOS17"),
     "streaming": (Streaming, {"x": normal(1, 3, 8), "near": normal(1, 3, 2), "far": normal(1, 6, 4)}, "iOS16"),
     "log_mel": (LogMel, {"x": normal(1, 160)}, "iOS17"),
-    "selection": (Selection, {"ids": np.int32([[1, 7, 3, 0, 9], [4, 4, 2, 10, 5]]), "places": np.int32([[4, 0, 1]] * 2)}, "iOS17"),
+    "selection": (Selection, {"ids": IDS, "places": np.int32([[4, 0, 4]] * 2)}, "iOS17"),
     "einsum": (Einsum, {"q": normal(2, 5, 3, 4), "k": normal(2, 6, 3, 4), "v": normal(2, 6, 3, 4)}, "iOS17"),
     LENGTHS: (RangedAttention, {"x": normal(1, 7, 6)}, "iOS16"),
     "decoder": (Decoder, {"x": normal(1, 6, 8), "places": np.arange(6, dtype=np.int32)}, "iOS18"),

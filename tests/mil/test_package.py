@@ -164,6 +164,13 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
         read_package(tmp_path / "m.mlmodel")
 
 
+def test_a_model_that_was_not_fetched_is_refused(tmp_path: Path) -> None:
+    """What Git leaves in place of a large file says how to get it."""
+    (tmp_path / "m.mlmodel").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(MilError, match="git lfs pull"):
+        read_package(tmp_path / "m.mlmodel")
+
+
 def test_a_bare_model_is_read(tmp_path: Path) -> None:
     """A `.mlmodel` file needs no manifest."""
     (tmp_path / "m.mlmodel").write_bytes(small_model().SerializeToString())

@@ -1,5 +1,6 @@
 """`predict` as scripts for a Mac call it: pictures, scalars, classes, optional inputs."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import mil
+from mil.compile import compile_package
 from mil.package import read_package
 from mil.schema import Model_pb2
 
@@ -33,6 +35,20 @@ def test_a_classifier_gives_its_label_and_probabilities(classifier: Path) -> Non
     expected = np.exp([1, 3, 2]) / np.exp([1, 3, 2]).sum()
     assert list(probabilities) == ["cat", "dog", "owl"]
     np.testing.assert_allclose(list(probabilities.values()), expected, rtol=1e-6)
+
+
+def test_a_numbered_class_is_a_number(ct: Any, save: Save) -> None:
+    """The label is an int where the classes are, also from a bundle."""
+    import torch
+
+    traced = torch.jit.trace(torch.nn.Softmax(dim=1), torch.zeros(1, 3))
+    classes = ct.ClassifierConfig([10, 20, 30], predicted_feature_name="kind")
+    path = save(traced, "numbered", inputs=[ct.TensorType("scores", (1, 3))], classifier_config=classes)
+    for model in (path, compile_package(str(path), str(path.parent)).path):
+        found = mil.load(model).predict({"scores": np.float32([[1, 3, 2]])})
+        assert type(found["kind"]) is int
+        assert found["kind"] == 20
+        assert list(next(value for value in found.values() if isinstance(value, dict))) == [10, 20, 30]
 
 
 @pytest.fixture(scope="session", params=["RGB", "BGR", "GRAYSCALE"])
@@ -66,6 +82,38 @@ def test_a_picture_is_taken_in_the_declared_layout(picture: tuple[str, Path]) ->
     found = program.predict({"x": image})["y"]
     np.testing.assert_array_equal(found, array * 0.5 - 1)
     np.testing.assert_array_equal(program.run({"x": array})["y"], found)
+
+
+def test_a_picture_of_wide_grays_keeps_them(ct: Any, save: Save) -> None:
+    """Core ML takes PIL's mode F where 8 bits are too few."""
+    import torch
+
+    image_module = pytest.importorskip("PIL.Image")
+    shape, gray = (1, 1, 2, 3), ct.colorlayout.GRAYSCALE_FLOAT16
+    path = save(
+        torch.jit.trace(torch.nn.ReLU(), torch.zeros(shape)),
+        "wide_grays",
+        inputs=[ct.ImageType("x", shape, color_layout=gray)],
+        outputs=[ct.ImageType("y", color_layout=gray)],
+        compute_precision=ct.precision.FLOAT16,
+    )
+    pixels = np.float32([[0.25, 300.5, 0], [1, 2.125, 1000]])
+    found = mil.load(path).predict({"x": image_module.fromarray(pixels)})["y"]
+    np.testing.assert_array_equal(found[0, 0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"x": [[1, 2], [3]]}, "input `x`: expected fp32[1, 2, 10], found a list that is no array"),
+        ({1: 0}, "input `1`: the program has `x`"),
+        ({"x": None}, "input `x`: expected fp32[1, 2, 10], found a shape of []"),
+    ],
+)
+def test_what_is_no_input_is_one_sentence(small_network: Path, inputs: Any, said: str) -> None:
+    """Uneven lists, names that are no names, nothing."""
+    with pytest.raises(mil.MilError, match=re.escape(said)):
+        mil.load(small_network).predict(inputs)
 
 
 @pytest.fixture

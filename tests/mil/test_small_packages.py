@@ -13,6 +13,7 @@ from mil.compile import compile_package
 from mil.coremldata import unpack, unpack_analytics, unpack_names
 from mil.decompile import decompile_bundle
 from mil.errors import MilError
+from mil.info import describe
 from mil.package import read_package
 from mil.schema import Model_pb2
 
@@ -27,6 +28,8 @@ NAMES = (
     "pipeline",
     "compressed_old",
     "compressed_new",
+    "nested",
+    "classifier",
     "control_flow",
     "many_types",
 )
@@ -128,7 +131,9 @@ def test_ranges_are_described_in_the_metadata(packages: dict[str, Path], tmp_pat
     assert entries["b"]["shapeRange"] == "[[1, 1], [4, 300]]"
 
 
-@pytest.mark.parametrize("name", ["ranged_old", "ranged_new", "several_functions", "stateful", "control_flow"])
+@pytest.mark.parametrize(
+    "name", ["ranged_old", "ranged_new", "several_functions", "stateful", "classifier", "control_flow"]
+)
 def test_a_lost_description_is_rebuilt(name: str, packages: dict[str, Path], tmp_path: Path) -> None:
     """Without coremldata.bin, function and metadata.json give the same description, ranges and states included."""
     bundle = compile_package(packages[name], tmp_path).path
@@ -194,6 +199,14 @@ def test_palettes_are_counted_by_their_entries(packages: dict[str, Path], tmp_pa
     assert old["storagePrecision"] == "Mixed (Float16, Palettized (4 bits))"
     assert new["storagePrecision"] == "Mixed (Float16, Int4)"
     assert new["mlProgramOperationTypeHistogram"]["Ios18.constexprBlockwiseShiftScale"] == 2
+
+
+def test_palettes_of_what_is_decoded_before_are_described(packages: dict[str, Path], tmp_path: Path) -> None:
+    """A palette that is itself the result of an operation counts as one that is written in place."""
+    (function,) = describe(mil.load(packages["nested"]))
+    assert "palette of 4 bits, linear int8" in function.weights
+    metadata = json.loads((compile_package(packages["nested"], tmp_path).path / "metadata.json").read_text())[0]
+    assert "Palettized (4 bits)" in metadata["storagePrecision"]
 
 
 def test_weights_of_one_name_get_names_of_their_own(packages: dict[str, Path], tmp_path: Path) -> None:
