@@ -50,11 +50,18 @@ def _name_of(function: Callable) -> _Name:
     return function.__module__, function.__qualname__.split(".")[0]
 
 
-def _uses(name: _Name) -> Iterator[_Name]:
-    """Yield the first-party names that the definition of `name` refers to, or the origin of a re-exported name."""
+@cache
+def _uses(name: _Name) -> frozenset[_Name]:
+    """Return the first-party names that the definition of `name` refers to, or the origin of a re-exported name."""
+    return frozenset(_references(name))
+
+
+def _references(name: _Name) -> Iterator[_Name]:
     module, own = name
     definitions, imports = _module(module)
-    if own not in definitions and own in imports:
+    if own == "*":
+        yield from imports.values()
+    elif own not in definitions and own in imports:
         yield imports[own]
     for node in _nodes(*name):
         for inner in ast.walk(node):
@@ -66,8 +73,9 @@ def _uses(name: _Name) -> Iterator[_Name]:
                 yield from _first_party(inner).values()
 
 
-def _dump(module: str, name: str) -> list[str]:
-    return [ast.dump(node) for node in _nodes(module, name)]
+@cache
+def _dump(module: str, name: str) -> str:
+    return "\n".join(ast.dump(node) for node in _nodes(module, name))
 
 
 def _data(module: str) -> list[str]:

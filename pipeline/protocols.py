@@ -90,7 +90,8 @@ class OptimizationPass(Protocol):
     def apply(self, source: Path, options: Any, memo: Memo, destination: Path) -> dict[str, Any]:
         """Write the optimized program to `destination` and return what was found; "decided" goes into the manifest.
 
-        A module with CALIBRATED = True is given one more argument, a Calibration, or None without recordings.
+        A module that has `calibrated(options)` is given one more argument, `calibration`: a Calibration where that
+        is true and there are recordings, else None.
         """
 
 

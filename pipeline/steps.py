@@ -86,13 +86,15 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, a
         "code": code,
         "versions": versions("numpy", "numba", "protobuf"),
     }
-    calibrated = getattr(module, "CALIBRATED", False)
-    if calibrated:
+    extra: tuple[Calibration | None, ...] = ()
+    if hasattr(module, "calibrated"):
+        needed = module.calibrated(chosen.options)
+        extra = (calibration(variant, audio) if needed else None,)
+    if any(extra):  # the recordings decide
         recipe |= {
             "examples": examples_recipe(variant, audio),
-            "runner": {"code": package_digest("mil"), **versions("torch")},
+            "runner": {"code": package_digest("mil/ops"), **versions("torch")},
         }
-    extra = (calibration(variant, audio),) if calibrated else ()
 
     def run(folder: Path) -> None:
         used: list[str] = []
@@ -156,7 +158,7 @@ def program_outputs(variant: Variant, artifact: Artifact, precision: str, audio:
         "program": artifact.digest,
         "precision": precision,
         "examples": examples_recipe(variant, audio),
-        "code": [code_digest(target.runner), package_digest("mil")],
+        "code": [code_digest(target.runner), package_digest("mil/ops")],
         "versions": versions("torch", "numpy"),
     }
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -127,7 +128,13 @@ def _source(origin: str, files: Mapping[str, Path]) -> Source:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex; a file that has not been touched is read once in a process."""
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -17,7 +17,7 @@ from optimizations.mixed.layers import Layer, layer_of
 from optimizations.mixed.moments import Moments, collect
 from optimizations.mixed.outputs import Loss, loss, program_with, run
 from optimizations.mixed.palettes import Palettes
-from optimizations.mixed_palette import WHOLE, Options
+from optimizations.mixed_palette import WHOLE, Options, calibrated
 from optimizations.palettes import operations
 from optimizations.palettes.palette import Layout
 from optimizations.palettes.rewrite import Replaced, compared
@@ -54,7 +54,7 @@ def rewrite(
     """Do what `optimizations.mixed_palette.apply` promises."""
     subject = _subject(source, options)
     if calibration is None:
-        if options.compensate or not options.assignment:
+        if calibrated(options):
             raise QuernError(f"{source}: mixed_palette measures on recordings, and there are none; give --audio DIR")
         chosen = _pinned(subject, options.assignment, source)
         palettes = Palettes(subject.originals, {}, memo)

@@ -9,8 +9,10 @@ import pytest
 
 from pipeline import code
 
+CACHED = (code.code_digest, code.package_digest, code._uses, code._dump, code._module, code._path)
 SOURCES = {
-    "__init__.py": "",
+    "__init__.py": "from grain.shop import sell\n",
+    "shop.py": "PRICE = 5\n\ndef sell():\n    return PRICE\n",
     "work.py": '''
 """Module."""
 from grain.mill import grind
@@ -26,6 +28,10 @@ def convert(x):
 
 def run(x):
     return grain.paint.paint(x) + OTHER
+
+def trade():
+    import grain
+    return grain.sell()
 ''',
     "mill.py": "def grind(x, n):\n    return x * n\n\ndef unused():\n    return 0\n",
     "late.py": "def late(x):\n    return x\n",
@@ -47,7 +53,7 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         text = SOURCES[file]
         assert old in text
         (package / file).write_text(text.replace(old, new) if old else text)
-        for cached in (code.code_digest, code.package_digest, code._module, code._path):
+        for cached in CACHED:
             cached.cache_clear()
         module = importlib.import_module("grain.work")
         found = code.code_digest(getattr(module, function))
@@ -57,7 +63,7 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     yield take
     for name in [name for name in sys.modules if name.split(".")[0] == "grain"]:
         del sys.modules[name]
-    for cached in (code.code_digest, code.package_digest, code._module, code._path):
+    for cached in CACHED:
         cached.cache_clear()
 
 
@@ -94,6 +100,28 @@ def test_what_the_function_does_not_reach_does_not_count(digest: Callable, file:
     """A runner beside the converter can change without converting again."""
     assert digest("convert", file=file, old=old, new=new) == digest("convert")
     assert digest("run", file=file, old=old, new=new) != digest("run") or file == "mill.py"
+
+
+def test_what_a_package_hands_on_counts(digest: Callable) -> None:
+    """`import grain` reaches what the package's `__init__` imports from its modules."""
+    assert digest("trade", file="shop.py", old="PRICE = 5", new="PRICE = 6") != digest("trade")
+
+
+def test_a_runner_reaches_the_interpreter() -> None:
+    """What runs a program stands in the recipe of its outputs: binding and execution, by name."""
+    from converters.formats import coreml
+
+    reached: set[tuple[str, str]] = set()
+    waiting = [code._name_of(coreml.runner)]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += code._uses(name)
+    assert {"mil.program", "mil.bind", "mil.execute", "mil.arithmetic", "mil.values"} <= {
+        module for module, _ in reached
+    }
+    assert not {"mil.info", "mil.diff"} & {module for module, _ in reached}
 
 
 def test_a_table_beside_a_module_counts(digest: Callable, tmp_path: Path) -> None:
