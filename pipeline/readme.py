@@ -12,20 +12,20 @@ from pipeline.code import ROOT
 from pipeline.types import QuernError
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-COLUMNS = ("variant", "weights", "package MB", "same speakers %", "worst window %", "pass / fail / not run")
+COLUMNS = ("variant", "package MB", "same speakers %", "worst window %", "pass / fail / not run")
 
 
 def table(out: Path) -> Iterator[str]:
-    """Yield the lines of a Markdown table of every artifact in a folder."""
+    """Yield the lines of a Markdown table of every artifact in a folder that was made from trained weights."""
     yield f"| {' | '.join(COLUMNS)} |"
-    yield f"|---|---|{'--:|' * (len(COLUMNS) - 2)}"
+    yield f"|---|{'--:|' * (len(COLUMNS) - 1)}"
     index = json.loads((out / "index.json").read_text())
-    for entry in index["variants"]:
+    for entry in (found for found in index["variants"] if found["weights"] == "trained"):
         results = {r["name"]: r for r in json.loads((out / entry["folder"] / "checks.json").read_text())}
         counts = " / ".join(str(entry["checks"].get(word, 0)) for word in ("pass", "fail", "not run"))
         share = [_percent(results.get(f"parity.{name}")) for name in ("argmax", "argmax_worst_window")]
         size = results["size.package"]["measured"]
-        yield f"| `{entry['variant']}` | {entry['weights']} | {size:.2f} | {share[0]} | {share[1]} | {counts} |"
+        yield f"| `{entry['variant']}` | {size:.2f} | {share[0]} | {share[1]} | {counts} |"
 
 
 def with_table(readme: str, lines: list[str]) -> str:
