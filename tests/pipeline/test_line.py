@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import mil
+from mil.decompile import decompile_bundle
 from pipeline.code import ROOT
 from tests.fixtures import FIXTURES, needs_fixtures
 from tests.pipeline.conftest import Ran
@@ -39,6 +42,19 @@ def test_package_and_bundle_share_their_weights(built: Path) -> None:
     [package] = folder.glob("*.mlpackage/**/weight.bin")
     [bundle] = folder.glob("*.mlmodelc/**/weight.bin")
     assert package.stat().st_ino == bundle.stat().st_ino
+
+
+@pytest.mark.parametrize("variant", ["fp16", "w6"])
+def test_package_bundle_and_what_comes_back_say_the_same(built: Path, tmp_path: Path, variant: str) -> None:
+    """Compiled, and decompiled again, a program gives the same outputs, bit for bit, and is the same program."""
+    folder = built / "segmentation-3.0" / variant
+    package, bundle = folder / "pyannote_segmentation.mlpackage", folder / "pyannote_segmentation.mlmodelc"
+    decompile_bundle(bundle, tmp_path / "back.mlpackage")
+    programs = [mil.load(path) for path in (package, bundle, tmp_path / "back.mlpackage")]
+    assert programs[0].spec == programs[2].spec
+    audio = np.random.default_rng(0).normal(size=(1, 1, 32000)).astype(np.float32)
+    first, *others = (program.run({"audio": audio})["segments"] for program in programs)
+    assert all(np.array_equal(first, other) for other in others)
 
 
 def test_the_manifest_tells_what_it_is_and_nothing_of_this_run(built: Path) -> None:
