@@ -19,8 +19,11 @@ setup: .venv/built-with
 	$(PIP) --no-deps --requirement requirements/recordings.txt
 	touch $@
 
-.venv/tested-with: .venv/built-with requirements/test.txt requirements/reference.txt
+.venv/checked-with: .venv/built-with requirements/test.txt
 	$(PIP) --requirement requirements/test.txt
+	touch $@
+
+.venv/tested-with: .venv/checked-with requirements/reference.txt
 	$(PIP) --no-deps --requirement requirements/reference.txt
 	touch $@
 
@@ -28,12 +31,12 @@ setup: .venv/built-with
 references: .venv/tested-with
 	$(BUILD) --weights auto --references
 
-check: .venv/tested-with
+check: .venv/checked-with
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test: check
+test: check .venv/tested-with
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2
 
 test-fast: check

@@ -173,7 +173,12 @@ def test_an_interrupted_build_says_so(matrix: Path, audio: Path, tmp_path: Path,
         "--weights-dir", FIXTURES, "--jobs", jobs,
     ]  # fmt: skip
     build = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     while not list(tmp_path.glob(".store/*/weights.safetensors")):
         time.sleep(0.05)
