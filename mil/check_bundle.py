@@ -9,13 +9,12 @@ from typing import Any
 from mil import coremldata
 from mil.bundle import Bundle, open_bundle, read_data, read_file, read_text
 from mil.compile import COMPILER_KEYS, build_info, described, model_hash, model_text
-from mil.decompile import digest
 from mil.description import read_metadata
 from mil.emit import emit
 from mil.errors import MilError, UnknownFormError
 from mil.lfs import is_pointer
 from mil.metadata import metadata_json, unproven_names
-from mil.package import MODEL_PATH, Package, read_package
+from mil.package import MODEL_PATH, Package, read_package, same_content
 from mil.schema import MIL_pb2, Model_pb2
 from mil.traverse import blobs, block_of
 from mil.values import tensor_type
@@ -247,7 +246,7 @@ def _package_weights(bundle: Bundle, package: Package) -> str:
         ours = Package(spec, member.path)
         for name in sorted({value.blobFileValue.fileName for value in blobs(spec.mlProgram)}):
             one, other = ours.blob_path(name), package.blob_path(name)
-            if not one.samefile(other) and digest(one) != digest(other):
+            if not same_content(one, other):
                 raise MilError(f"{one} is not {other}")
             count += 1
     return f"{count} file{'' if count == 1 else 's'}"

@@ -11,7 +11,6 @@ A pipeline has `model0/`, `model1/` … with the first three each, and `modelNam
 """
 
 import base64
-import hashlib
 import re
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from mil.grammar import BUILD_INFO, FLEXIBLE_SHAPES, dialect_of
 from mil.lfs import refuse_pointer
 from mil.literals import format_string
 from mil.metadata import metadata_json, unproven_names
-from mil.package import MODEL_PATH, Package, link_or_copy, model_file, read_package
+from mil.package import MODEL_PATH, Package, file_digest, link_or_copy, model_file, read_package
 from mil.parse import parse_value
 from mil.schema import MIL_pb2, Model_pb2
 from mil.traverse import blobs
@@ -97,8 +96,7 @@ def described(
 
 def model_hash(path: Path) -> str:
     """Return what `analytics/coremldata.bin` says of a package: base64 of the SHA-256 of its protobuf file."""
-    with model_file(path).open("rb") as file:
-        return base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+    return base64.b64encode(file_digest(model_file(path))).decode()
 
 
 def weight_names(program: MIL_pb2.Program) -> list[str]:

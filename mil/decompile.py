@@ -1,6 +1,5 @@
 """Turns a compiled bundle back into a model package that coremltools loads. The format: docs/mlmodelc.md."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from mil.blob import BlobFile
 from mil.bundle import Bundle, open_bundle
 from mil.errors import MilError
 from mil.lfs import refuse_pointer
-from mil.package import MODEL_PATH, Package, write_package
+from mil.package import MODEL_PATH, Package, same_content, write_package
 from mil.schema import Model_pb2
 from mil.traverse import blobs
 
@@ -51,7 +50,7 @@ def _collect(files: dict[str, Path], member: Bundle, spec: Model_pb2.Model, posi
         refuse_pointer(source)
         BlobFile(source)  # raises where it is no weight file
         inside = name.removeprefix(f"{MODEL_PATH}/")
-        if inside in files and not _same_content(files[inside], source):
+        if inside in files and not same_content(files[inside], source):
             inside = f"weights/{position}-{Path(inside).name}"
             if inside in files:
                 raise MilError(f"weight file {name!r}: its name, and {inside!r}, are taken by another model's weights")
@@ -59,13 +58,3 @@ def _collect(files: dict[str, Path], member: Bundle, spec: Model_pb2.Model, posi
         renamed[name] = f"{MODEL_PATH}/{inside}"
     for value in blobs(spec.mlProgram):
         value.blobFileValue.fileName = renamed[value.blobFileValue.fileName]
-
-
-def _same_content(one: Path, other: Path) -> bool:
-    return one.samefile(other) or digest(one) == digest(other)
-
-
-def digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -202,6 +202,17 @@ def _identifier(name: str, digest: bytes) -> str:
     return str(uuid.UUID(bytes=mixed[:16], version=5)).upper()
 
 
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Return whether two files hold the same bytes; two names of one file are not read."""
+    return one.samefile(other) or file_digest(one) == file_digest(other)
+
+
 def _digest_of_bytes(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
@@ -209,7 +220,5 @@ def _digest_of_bytes(content: bytes) -> bytes:
 def _digest_of_folder(folder: Path) -> bytes:
     total = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        total.update(path.relative_to(folder).as_posix().encode() + b"\0" + digest)
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0" + file_digest(path))
     return total.digest()

@@ -8,7 +8,7 @@ digest follows names and not whole files, a step that converts is not rebuilt wh
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import FunctionType
@@ -23,6 +23,14 @@ _Name = tuple[str, str]  # (module, top-level name); the name "*" stands for the
 @cache
 def code_digest(*functions: Callable) -> str:
     """Return the sha256 of the functions and of all first-party code that they use."""
+    reached = _reached(functions)
+    sources = sorted((module, name, _dump(module, name)) for module, name in reached)
+    data = sorted(text for module in {module for module, _ in reached} for text in _data(module))
+    return hashlib.sha256(repr((sources, data)).encode()).hexdigest()
+
+
+def _reached(functions: Iterable[Callable]) -> set[_Name]:
+    """Return the functions' names and every first-party name that they use, however far away."""
     reached: set[_Name] = set()
     waiting = [_name_of(function) for function in functions]
     while waiting:
@@ -30,9 +38,7 @@ def code_digest(*functions: Callable) -> str:
         if name not in reached:
             reached.add(name)
             waiting += _uses(name)
-    sources = sorted((module, name, _dump(module, name)) for module, name in reached)
-    data = sorted(text for module in {module for module, _ in reached} for text in _data(module))
-    return hashlib.sha256(repr((sources, data)).encode()).hexdigest()
+    return reached
 
 
 @cache

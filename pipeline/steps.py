@@ -18,7 +18,7 @@ from pipeline.store import Store
 from pipeline.tensors import read_tensors, write_tensors
 from pipeline.types import Artifact, Calibration, Example, Measurement, Pass, Recording, Runner, Step, Subject, Variant
 from pipeline.versions import versions
-from pipeline.weights import SEED, Source, file_digest
+from pipeline.weights import SEED, Source, input_digest
 
 WEIGHTS_FILE = "weights.safetensors"
 OUTPUTS_FILE = "outputs.safetensors"
@@ -225,7 +225,7 @@ def examples_recipe(variant: Variant, audio: Audio) -> dict[str, Any]:
     """Return what decides the examples that a variant is run on."""
     return {
         "form": asdict(variant.form),
-        "recordings": {path.name: _digest(path) for path in audio.recordings},
+        "recordings": {path.name: input_digest(path) for path in audio.recordings},
         "thorough": audio.thorough,
         "code": code_digest(plugins.network(variant.network).examples),
     }
@@ -235,9 +235,6 @@ def examples(variant: Variant, audio: Audio) -> Iterator[Example]:
     """Yield the inputs that a variant's network is measured on."""
     recordings = [_recording(path) for path in audio.recordings]
     return plugins.network(variant.network).examples(variant.form, recordings, audio.thorough)
-
-
-_digest = cache(file_digest)
 
 
 @cache

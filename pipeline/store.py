@@ -129,7 +129,7 @@ class Store:
 
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content: names and bytes of all its files, and nothing else."""
-    return _digest_of({name: _hash(folder / name) for name in _names(folder)})
+    return _digest_of({name: file_digest(folder / name) for name in _names(folder)})
 
 
 def link_tree(source: Path, destination: Path) -> None:
@@ -156,7 +156,7 @@ def _seal(work: Path, step: Step) -> None:
 
 
 def _write_listing(folder: Path) -> None:
-    hashes = {name: _hash(folder / name) for name in _names(folder)}
+    hashes = {name: file_digest(folder / name) for name in _names(folder)}
     files = {name: {"sha256": sha256, **_stat(folder / name)} for name, sha256 in hashes.items()}
     text = json.dumps({"digest": _digest_of(hashes), "files": files}, indent=1)
     draft = folder.parent / f".{folder.name}.{os.getpid()}"
@@ -177,7 +177,7 @@ def _is_intact(folder: Path) -> bool:
     """Trust nothing but the bytes."""
     files = _listing(folder).get("files", {})
     return set(_names(folder)) == set(files) and all(
-        _hash(folder / name) == entry["sha256"] for name, entry in files.items()
+        file_digest(folder / name) == entry["sha256"] for name, entry in files.items()
     )
 
 
@@ -198,7 +198,8 @@ def _stat(path: Path) -> dict[str, int]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
-def _hash(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,5 @@
 """Where the weights of a checkpoint come from: a folder, the Hugging Face cache, the hub, or a seeded stand-in."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from pipeline.store import file_digest
 from pipeline.types import Checkpoint, EnvironmentTroubleError
 
 Mode = Literal["real", "auto", "synthetic"]
@@ -124,19 +124,18 @@ def _token() -> str | None:
 
 
 def _source(origin: str, files: Mapping[str, Path]) -> Source:
-    return Source("trained", origin, files, {name: file_digest(path) for name, path in files.items()})
+    return Source("trained", origin, files, {name: input_digest(path) for name, path in files.items()})
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, in hex; a file that has not been touched is read once in a process."""
+def input_digest(path: Path) -> str:
+    """Return the sha256 of an input file, in hex; one that has not been touched is read once in a process."""
     stat = path.stat()
-    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+    return _input_digest(path, stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _input_digest(path: Path, size: int, mtime_ns: int) -> str:
+    return file_digest(path)
 
 
 def _instructions(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], folder: Path | None) -> str:

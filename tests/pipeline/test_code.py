@@ -111,13 +111,7 @@ def test_a_runner_reaches_the_interpreter() -> None:
     """What runs a program stands in the recipe of its outputs: binding and execution, by name."""
     from converters.formats import coreml
 
-    reached: set[tuple[str, str]] = set()
-    waiting = [code._name_of(coreml.runner)]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting += code._uses(name)
+    reached = code._reached([coreml.runner])
     assert {"mil.program", "mil.bind", "mil.execute", "mil.arithmetic", "mil.values"} <= {
         module for module, _ in reached
     }
@@ -135,12 +129,6 @@ def test_the_interpreter_is_no_part_of_a_conversion() -> None:
     """Editing a MIL operation must not rebuild a package: the runner's code is reached from `runner` only."""
     from converters.formats import coreml
 
-    reached: set[tuple[str, str]] = set()
-    waiting = [code._name_of(coreml.convert)]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting += code._uses(name)
+    reached = code._reached([coreml.convert])
     assert not [module for module, _ in reached if module.startswith("mil.ops") or module == "mil.bind"]
     assert [module for module, _ in reached if module == "mil.package"]
