@@ -17,6 +17,7 @@ COMMANDS = {
     "diff": "the same inputs through two programs or modes: where the results part",
     "compile": "write a package as a compiled bundle, .mlmodelc",
     "decompile": "write a compiled bundle as the package that it came from",
+    "merge": "write several packages as the functions of one, their weights shared",
     "verify": "check a compiled bundle, and that it comes from a package",
     "ops": "the operations that can be run, and those that cannot",
 }

@@ -23,9 +23,9 @@ def operations(block: MIL_pb2.Block) -> Iterator[MIL_pb2.Operation]:
 
 
 def values(operation: MIL_pb2.Operation) -> Iterator[tuple[str, MIL_pb2.Value]]:
-    """Yield the constants that are written into an operation, with the argument or attribute they are."""
-    yield from operation.attributes.items()
-    for name, argument in operation.inputs.items():
+    """Yield the constants that are written into an operation, with the attribute or argument they are, by name."""
+    yield from sorted(operation.attributes.items())
+    for name, argument in sorted(operation.inputs.items()):
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "value":
                 yield name, binding.value

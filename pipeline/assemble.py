@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import plugins, steps
-from pipeline.store import link_tree
+from pipeline.store import file_names, link_tree
 from pipeline.types import Artifact, CheckResult, Taken, Variant
 from pipeline.weights import Source
 
@@ -31,12 +31,13 @@ def assemble(
     variant: Variant,
     package: Artifact,
     bundle: Artifact | None,
+    beside: Artifact | None,
     facts: Mapping[str, Any],
     results: Sequence[CheckResult],
     source: Source,
     taken: Sequence[Taken],
 ) -> None:
-    """Make the folder of a variant: package, bundle, manifest.json, checks.json, run.json."""
+    """Make the folder of a variant: package, bundle, the files beside them, manifest.json, checks.json, run.json."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{variant.name}-", dir=folder.parent))
     try:
@@ -45,6 +46,9 @@ def assemble(
         if bundle:
             compiled = steps.bundle_path(bundle.path, variant)
             link_tree(compiled, draft / compiled.name)
+        if beside:
+            for name in file_names(beside.path):
+                link_tree(beside.path / name, draft / name)
         write_json(draft / "manifest.json", facts)
         write_json(draft / "checks.json", _checks(results))
         write_json(draft / "run.json", _run(source, taken))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline import plugins, references, report, schedule, steps, weights
+from pipeline import references, report, schedule, steps, weights
 from pipeline.config import Matrix
 from pipeline.line import NO_RECORDINGS, STAGES, Built, Settings
 from pipeline.progress import Progress, progress
@@ -19,13 +19,13 @@ def require_weights(variants: Sequence[Variant], settings: Settings) -> Iterator
     """Yield, for each checkpoint, which weights it will be built from; raises one error for all that cannot be had."""
     missing = []
     for variant in {variant.checkpoint.id: variant for variant in variants}.values():
-        files = plugins.network(variant.network).FILES
         try:
-            source = weights.find(variant.checkpoint, files, settings.weights, settings.weights_dir)
+            source = weights.find(variant.checkpoint, settings.weights, settings.weights_dir)
         except EnvironmentTroubleError as error:
             missing.append(str(error))
         else:
-            yield f"{variant.checkpoint.id}: {source.kind} weights: {source.origin}"
+            if source.kind != "none":
+                yield f"{variant.checkpoint.id}: {source.kind} weights: {source.origin}"
     if missing:
         raise EnvironmentTroubleError("\n".join(missing))
 
@@ -55,10 +55,9 @@ def make_references(variants: Sequence[Variant], settings: Settings) -> None:
     store = Store(settings.store)
     with progress(sys.stdout) as shown:
         for variant in variants:
-            network = plugins.network(variant.network)
-            source = weights.find(variant.checkpoint, network.FILES, settings.weights, settings.weights_dir)
+            source = weights.find(variant.checkpoint, settings.weights, settings.weights_dir)
             shown.step(variant.id, "upstream")
-            state = store.get(steps.weights(variant, source))
+            state = steps.state(variant, source, store.get)
             try:
                 made = references.make(variant, state, settings.audio)
             except ImportError as error:

@@ -2,7 +2,7 @@
 
 Every block under `variants` holds settings and axes. Each combination of axis values is one variant, whose settings
 are the block's, overlaid with those of its axis values in the order of the axes. The names of the axis values,
-joined by "-", name the variant; a value called `default` is not spelled.
+joined by "-", name the variant; a value called `default` is not spelled, unless it is all there is.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline import plugins
+from pipeline import fuse, plugins
 from pipeline.options import Complaints, build, convert
 from pipeline.types import Checkpoint, Limit, Pass, QuernError, Variant
 
@@ -54,6 +54,12 @@ class _Checkpoint:
 
 
 @dataclass(frozen=True)
+class _Joined:
+    network: Literal["fused"]
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Block:
     """The settings of a variant, complete or in part; axis values hold the same ones."""
 
@@ -88,7 +94,7 @@ def read_matrix(path: Path) -> Matrix:
     for name in written:
         if name not in ("recordings", "checkpoints", "variants"):
             complaints.unknown(str(name), "section", ("recordings", "checkpoints", "variants"))
-    checkpoints = dict(_checkpoints(_mapping(written, "checkpoints", complaints), complaints))
+    checkpoints = _checkpoints(_mapping(written, "checkpoints", complaints), complaints)
     variants = _variants(_mapping(written, "variants", complaints), checkpoints, complaints)
     recordings = convert(tuple[str, ...], written.get("recordings", []), "recordings", complaints)
     if complaints:
@@ -139,7 +145,14 @@ def _mapping(written: Mapping, name: str, complaints: Complaints) -> dict:
     return found
 
 
-def _checkpoints(written: Mapping, complaints: Complaints) -> Iterator[tuple[str, Checkpoint]]:
+def _checkpoints(written: Mapping, complaints: Complaints) -> dict[str, Checkpoint]:
+    fused = {name: s for name, s in written.items() if isinstance(s, dict) and s.get("network") == plugins.FUSED}
+    own = {name: settings for name, settings in written.items() if name not in fused}
+    known = dict(_of_files(own, complaints))
+    return known | {name: _joined(name, settings, known, complaints) for name, settings in fused.items()}
+
+
+def _of_files(written: Mapping, complaints: Complaints) -> Iterator[tuple[str, Checkpoint]]:
     for name, settings in written.items():
         path = f"checkpoints.{name}"
         found = build(_Checkpoint, settings, path, complaints)
@@ -156,6 +169,19 @@ def _checkpoints(written: Mapping, complaints: Complaints) -> Iterator[tuple[str
                     name, found.network, found.licence, hub.repository, hub.revision, hub.gated, dict(hub.files)
                 ),
             )
+
+
+def _joined(name: str, written: Mapping, known: Mapping[str, Checkpoint], complaints: Complaints) -> Checkpoint:
+    """Return the checkpoint of a fused network: its parts, each with its own weights and licence."""
+    path = f"checkpoints.{name}"
+    found = build(_Joined, written, path, complaints)
+    parts = found.parts if found else ()
+    for part in parts:
+        if part not in known:
+            complaints.unknown(f"{path}.parts.{part}", "checkpoint", known)
+    kept = tuple(known[part] for part in parts if part in known)
+    licences = " and ".join(dict.fromkeys(part.licence for part in kept))
+    return Checkpoint(name, plugins.FUSED, licences, "", "0" * 40, False, {}, kept)
 
 
 def _variants(written: Mapping, checkpoints: Mapping[str, Checkpoint], complaints: Complaints) -> tuple[Variant, ...]:
@@ -190,7 +216,7 @@ def _block_variants(
         for labels in itertools.product(*axes):
             fragments = [axis[label][1] for axis, label in zip(axes, labels, strict=True)]
             if _allowed(fragments, dict(zip(block.axes, labels, strict=True))):
-                name = "-".join(label for label in labels if label != "default")
+                name = "-".join(label for label in labels if label != "default") or "default"
                 merged = _overlay(base, *fragments)
                 yield _variant(name, merged, checkpoint, f"{path}/{name}", complaints)
 
@@ -237,6 +263,8 @@ def _variant(name: str, merged: dict, checkpoint: Checkpoint, path: str, complai
                 complaints.add(f"{path}.limits.{limit.measurement}.{word}", "missing; expected text")
     if not merged.get("file"):
         complaints.add(f"{path}.file", "missing; expected the name of the artifact's file")
+    if form and checkpoint.network == plugins.FUSED:
+        _check_fused(form, checkpoint, path, complaints)
     return Variant(
         name=name,
         file=merged.get("file", ""),
@@ -251,11 +279,20 @@ def _variant(name: str, merged: dict, checkpoint: Checkpoint, path: str, complai
     )
 
 
+def _check_fused(form: fuse.Form, checkpoint: Checkpoint, path: str, complaints: Complaints) -> None:
+    if not form.fuse:
+        complaints.add(f"{path}.form.fuse", "missing; expected a list of networks")
+    have = {part.network for part in checkpoint.parts}
+    for stage in form.fuse:
+        if () not in plugins.network(stage.network).FILES and stage.network not in have:
+            complaints.add(f"checkpoints.{checkpoint.id}.parts", f"no weights for {stage.network}, which {path} fuses")
+
+
 def _settings(
     written: dict, network: str, whole: dict, path: str, complaints: Complaints
 ) -> tuple[Any, Any, tuple[Pass, ...], tuple[Limit, ...]]:
     """Return form, convert options, passes and limits, after complaining of everything wrong with them."""
-    form = build(plugins.network(network).Form, written.get("form", {}), f"{path}.form", complaints)
+    form = _form(network, written.get("form", {}), f"{path}.form", complaints)
     target = written.get("format", whole.get("format", "coreml"))
     if target not in plugins.names("format"):
         complaints.unknown(f"{path}.format.{target}", "format", plugins.names("format"))
@@ -267,6 +304,12 @@ def _settings(
             complaints.unknown(f"{path}.checks.{check}", "check", plugins.names("check"))
     limits = tuple(_limits(written.get("limits", {}), f"{path}.limits", complaints))
     return form, options, passes, limits
+
+
+def _form(network: str, written: Any, path: str, complaints: Complaints) -> Any:
+    if network == plugins.FUSED:
+        return fuse.read_form(written, path, complaints)
+    return build(plugins.network(network).Form, written, path, complaints)
 
 
 def _passes(written: list, path: str, complaints: Complaints) -> Iterator[Pass]:

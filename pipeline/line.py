@@ -100,14 +100,14 @@ def build(variant: Variant, settings: Settings, store: Store) -> Built:
 
 
 def _build(variant: Variant, settings: Settings, store: Store) -> Built:
-    network = plugins.network(variant.network)
-    source = weights.find(variant.checkpoint, network.FILES, settings.weights, settings.weights_dir)
+    source = weights.find(variant.checkpoint, settings.weights, settings.weights_dir)
     walk = _Walk(store, settings.until)
     results: list[CheckResult] = []
     folder, facts = None, {}
     try:
-        state = walk.take(steps.weights(variant, source))
+        state = steps.state(variant, source, walk.take)
         walk.enter("convert")
+        beside = _beside(variant, state, walk)
         package = walk.take(steps.convert(variant, state, source.kind, variant.convert))
         walk.enter("optimize")
         passed = []
@@ -119,15 +119,20 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
         walk.enter("verify")
         results = _verify(variant, settings, walk, source, state, package, bundle)
         walk.enter("assemble")
-        facts = manifest(variant, source, walk.taken, passed, package, bundle, settings.compiler)
+        facts = manifest(variant, source, walk.taken, passed, package, bundle, beside, settings.compiler)
         folder = settings.out / variant.id
         if not is_assembled(folder, facts, results):
             if not store.builds:
                 raise MissingError(Step("assemble", {}, lambda folder: None))
-            assemble(folder, variant, package, bundle, facts, results, source, walk.taken)
+            assemble(folder, variant, package, bundle, beside, facts, results, source, walk.taken)
     except _Stop:
         pass
     return Built(variant, source, tuple(results), tuple(walk.taken), folder, facts)
+
+
+def _beside(variant: Variant, state: Artifact, walk: _Walk) -> Artifact | None:
+    step = steps.sidecars(variant, state)
+    return walk.take(step) if step else None
 
 
 def _compile(variant: Variant, settings: Settings, walk: _Walk, package: Artifact) -> Artifact | None:
@@ -151,7 +156,7 @@ def _verify(
     results: list[CheckResult] = []
     for name in variant.checks:
         found = walk.take(_check_step(variant, name, package, bundle, rungs))
-        results += judge(variant, name, steps.measurements(found), source.kind == "trained")
+        results += judge(variant, name, steps.measurements(found), source.kind != "synthetic")
     return results
 
 
@@ -163,12 +168,10 @@ def _ladder(
         return dict.fromkeys(("upstream", "network", "float32", "declared"), NO_RECORDINGS)
     audio = settings.audio
     reference = references.path(variant, state, audio)
-    exact = plugins.format_(variant.format).exact(variant.convert)
-    float32 = walk.take(steps.convert(variant, state, source.kind, exact))
     return {
         "upstream": reference if reference.exists() else references.ABSENT,
         "network": walk.take(steps.network_outputs(variant, state, audio)),
-        "float32": walk.take(steps.program_outputs(variant, float32, "float32", audio)),
+        "float32": walk.take(steps.exact_outputs(variant, state, source.kind, audio)),
         "declared": walk.take(steps.program_outputs(variant, package, "declared", audio)),
     }
 

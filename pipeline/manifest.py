@@ -24,6 +24,7 @@ def manifest(
     decided: Sequence[Any],
     package: Artifact,
     bundle: Artifact | None,
+    beside: Artifact | None,
     compiler: str,
 ) -> dict[str, Any]:
     """Return the manifest of a variant, ready to be written as JSON; `decided` by each pass, or None."""
@@ -40,7 +41,7 @@ def manifest(
                 "licence": checkpoint.licence,
                 "repository": checkpoint.repository or None,
                 "revision": checkpoint.revision if checkpoint.repository else None,
-                "files": dict(source.digests) if source.digests else {"seed": SEED},
+                "files": {"seed": SEED} if source.kind == "synthetic" else dict(source.digests),
             },
             "form": variant.form,
             "inputs": network.inputs(variant.form),
@@ -51,7 +52,7 @@ def manifest(
             "compiler": target.compiler(compiler),
             "tools": versions("torch", "coremltools", "numpy", "protobuf"),
             "steps": [{"stage": s.stage, "name": s.name, "key": s.key} for s in taken if s.stage != "verify"],
-            "files": _files(variant, package, bundle),
+            "files": _files(variant, package, bundle) | (_listed(beside, "", "") if beside else {}),
         }
     )
 

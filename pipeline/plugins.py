@@ -4,9 +4,10 @@ Only modules directly in a folder are plugins; code that serves them lives in pa
 """
 
 import importlib
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from pipeline.code import ROOT
 from pipeline.protocols import Check, Format, Network, OptimizationPass
@@ -17,6 +18,7 @@ FOLDERS = {
     "pass": "optimizations",
     "check": "verify",
 }
+FUSED = "fused"  # the network that is made of others; the only one that is no file
 
 
 @cache
@@ -28,6 +30,8 @@ def names(kind: str) -> tuple[str, ...]:
 
 def module(kind: str, name: str) -> ModuleType:
     """Return a plugin's module; raises KeyError if no file of that name is in the folder."""
+    if (kind, name) == ("network", FUSED):
+        return importlib.import_module("pipeline.fuse")
     if name not in names(kind):
         raise KeyError(name)
     return importlib.import_module(f"{FOLDERS[kind].replace('/', '.')}.{name}")
@@ -35,6 +39,12 @@ def module(kind: str, name: str) -> ModuleType:
 
 def network(name: str) -> Network:
     return cast(Network, module("network", name))
+
+
+def functions(name: str, form: Any, *wanted: str) -> list[Callable]:
+    """Return functions of a network by their names, with those of its stages for a fused one: what a digest covers."""
+    stages = [stage.network for stage in form.fuse] if name == FUSED else []
+    return [getattr(network(each), function) for each in (name, *stages) for function in wanted]
 
 
 def format_(name: str) -> Format:

@@ -13,8 +13,14 @@ from pipeline.types import Arrays, Example, Measurement, Memo, Recording, Runner
 class Network(Protocol):
     """`converters/models/<name>.py`: one network.
 
-    FILES   the sets of file names a checkpoint may consist of, the preferred first
+    FILES   the sets of file names a checkpoint may consist of, the preferred first; ((),) for one without weights
     Form    dataclass of the options that a variant's `form` may set
+
+    A network may have two functions more:
+
+    sidecars(state, form) -> dict[str, bytes]     files that stand beside the artifact, by name
+    drive(runner, inputs, form) -> Arrays         how one example is run where a call of the runner is not enough, as
+                                                  when the outputs of one call are inputs of the next
     """
 
     FILES: tuple[tuple[str, ...], ...]

@@ -25,7 +25,7 @@ def path(variant: Variant, state: Artifact, audio: steps.Audio) -> Path:
     recipe = {
         "weights": state.digest,
         "examples": steps.examples_recipe(variant, audio),
-        "code": code_digest(plugins.network(variant.network).reference),
+        "code": code_digest(*plugins.functions(variant.network, variant.form, "reference")),
     }
     return folder() / variant.network / f"{key(recipe)}.safetensors"
 
@@ -41,6 +41,6 @@ def make(variant: Variant, state: Artifact, audio: steps.Audio) -> bool:
     runner = plugins.network(variant.network).reference(read_tensors(state.path / steps.WEIGHTS_FILE), variant.form)
     destination.parent.mkdir(parents=True, exist_ok=True)
     draft = destination.with_name(f".{destination.name}.{os.getpid()}")
-    steps.write_outputs(runner, steps.examples(variant, audio), draft)
+    steps.write_outputs(variant, runner, audio, draft)
     draft.rename(destination)
     return True

@@ -5,6 +5,7 @@ the versions of the tools. A runner's code stands only in the recipes of what ru
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 
 from pipeline import plugins
 from pipeline.code import code_digest, package_digest
+from pipeline.plugins import functions
 from pipeline.recipe import key
 from pipeline.store import Store
 from pipeline.tensors import read_tensors, write_tensors
@@ -32,23 +34,63 @@ class Audio:
     thorough: bool = False
 
 
-def weights(variant: Variant, source: Source) -> Step:
-    """Read a checkpoint, checked and stripped to its tensors, or make its stand-in."""
-    network = plugins.network(variant.network)
-    trained = source.kind == "trained"
+def state(variant: Variant, source: Source, take: Callable[[Step], Artifact]) -> Artifact:
+    """Return the weights of a variant's network; those of a fused one are put together from those of its stages."""
+    parts = variant.checkpoint.parts
+    if not parts:
+        return take(weights(variant.network, source))
+    return take(joined_weights({part.network: take(weights(part.network, source.parts[part.id])) for part in parts}))
+
+
+def weights(name: str, source: Source) -> Step:
+    """Read a checkpoint of a network, checked and stripped to its tensors, or make its stand-in."""
+    network = plugins.network(name)
+    made = source.kind == "synthetic"
     recipe = {
         "step": "weights",
-        "network": variant.network,
-        "source": dict(source.digests) if trained else {"seed": SEED},
-        "code": code_digest(network.read if trained else network.synthetic),
+        "network": name,
+        "source": {"seed": SEED} if made else dict(source.digests),
+        "code": code_digest(network.synthetic if made else network.read),
         "versions": versions("numpy", "safetensors"),
     }
 
     def run(folder: Path) -> None:
-        state = network.read(dict(source.files)) if trained else network.synthetic(SEED)
+        state = network.synthetic(SEED) if made else network.read(dict(source.files))
         write_tensors(state, folder / WEIGHTS_FILE)
 
     return Step("weights", recipe, run)
+
+
+def joined_weights(parts: Mapping[str, Artifact]) -> Step:
+    """Put the weights of several networks into one file, each tensor under "<network>/<name>"."""
+    recipe = {"step": "weights", "parts": {network: state.digest for network, state in parts.items()}}
+
+    def run(folder: Path) -> None:
+        states = {network: read_tensors(state.path / WEIGHTS_FILE) for network, state in parts.items()}
+        joined = {f"{network}/{name}": tensor for network, state in states.items() for name, tensor in state.items()}
+        write_tensors(joined, folder / WEIGHTS_FILE)
+
+    return Step("weights", recipe, run, tuple(parts.values()))
+
+
+def sidecars(variant: Variant, state: Artifact) -> Step | None:
+    """Write the files that stand beside the artifact, for a network that has any."""
+    network = plugins.network(variant.network)
+    if not hasattr(network, "sidecars"):
+        return None
+    recipe = {
+        "step": "sidecars",
+        "form": asdict(variant.form),
+        "weights": state.digest,
+        "code": code_digest(*functions(variant.network, variant.form, "sidecars")),
+        "versions": versions("numpy"),
+    }
+
+    def run(folder: Path) -> None:
+        for name, content in network.sidecars(read_tensors(state.path / WEIGHTS_FILE), variant.form).items():
+            (folder / name).write_bytes(content)
+
+    return Step("sidecars", recipe, run, (state,))
 
 
 def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
@@ -63,7 +105,7 @@ def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
         "options": asdict(options),
         "metadata": metadata,
         "weights": state.digest,
-        "code": code_digest(network.load, network.inputs, network.outputs, target.convert),
+        "code": code_digest(*functions(variant.network, variant.form, "load", "inputs", "outputs"), target.convert),
         "versions": versions("torch", "coremltools", "numpy", "protobuf"),
     }
 
@@ -152,38 +194,57 @@ def compile_(variant: Variant, artifact: Artifact, compiler: str) -> Step:
 
 def program_outputs(variant: Variant, artifact: Artifact, precision: str, audio: Audio) -> Step:
     """Run a converted program on every example."""
-    target = plugins.format_(variant.format)
-    recipe = {
-        "step": "outputs",
-        "program": artifact.digest,
-        "precision": precision,
-        "examples": examples_recipe(variant, audio),
-        "code": [code_digest(target.runner), package_digest("mil/ops")],
-        "versions": versions("torch", "numpy"),
-    }
+    recipe = {"step": "outputs", "program": artifact.digest, **_running(variant, precision, audio)}
 
     def run(folder: Path) -> None:
-        runner = target.runner(artifact_path(artifact.path, variant), precision)
-        write_outputs(runner, examples(variant, audio), folder / OUTPUTS_FILE)
+        _run_program(variant, artifact_path(artifact.path, variant), precision, audio, folder)
 
     return Step("outputs", recipe, run, (artifact,))
 
 
+def _running(variant: Variant, precision: str, audio: Audio) -> dict[str, Any]:
+    """Return what decides the outputs of a program beside the program."""
+    target = plugins.format_(variant.format)
+    return {
+        "precision": precision,
+        "examples": examples_recipe(variant, audio),
+        "code": [code_digest(target.runner, *_driving(variant)), package_digest("mil/ops")],
+        "versions": versions("torch", "numpy"),
+    }
+
+
+def _run_program(variant: Variant, artifact: Path, precision: str, audio: Audio, folder: Path) -> None:
+    runner = plugins.format_(variant.format).runner(artifact, precision)
+    write_outputs(variant, runner, audio, folder / OUTPUTS_FILE)
+
+
+def exact_outputs(variant: Variant, state: Artifact, kind: str, audio: Audio) -> Step:
+    """Convert without loss of precision and run every example; the program, as large as it gets, is not kept."""
+    converted = convert(variant, state, kind, plugins.format_(variant.format).exact(variant.convert))
+    running = _running(variant, "float32", audio)
+    recipe = {"step": "outputs", "program": dict(converted.recipe), **running}
+
+    def run(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="quern-", dir=folder) as scratch:
+            converted.run(Path(scratch))
+            _run_program(variant, artifact_path(Path(scratch), variant), "float32", audio, folder)
+
+    return Step("outputs", recipe, run, (state,))
+
+
 def network_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:
     """Run our network, before any conversion, on every example."""
-    network = plugins.network(variant.network)
     recipe = {
         "step": "outputs",
         "network": variant.network,
         "weights": state.digest,
         "examples": examples_recipe(variant, audio),
-        "code": code_digest(network.load, network.inputs, network.outputs),
+        "code": code_digest(*functions(variant.network, variant.form, "load", "inputs", "outputs"), *_driving(variant)),
         "versions": versions("torch", "numpy"),
     }
 
     def run(folder: Path) -> None:
-        runner = module_runner(variant, state)
-        write_outputs(runner, examples(variant, audio), folder / OUTPUTS_FILE)
+        write_outputs(variant, module_runner(variant, state), audio, folder / OUTPUTS_FILE)
 
     return Step("outputs", recipe, run, (state,))
 
@@ -227,7 +288,7 @@ def examples_recipe(variant: Variant, audio: Audio) -> dict[str, Any]:
         "form": asdict(variant.form),
         "recordings": {path.name: input_digest(path) for path in audio.recordings},
         "thorough": audio.thorough,
-        "code": code_digest(plugins.network(variant.network).examples),
+        "code": code_digest(*functions(variant.network, variant.form, "examples")),
     }
 
 
@@ -266,9 +327,24 @@ def _widened(tensor: Any) -> Any:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def write_outputs(runner: Runner, cases: Iterator[Example], path: Path) -> None:
-    """Run every example and write its outputs, one array per "<example>/<output>"."""
-    write_tensors({f"{c.name}/{name}": array for c in cases for name, array in runner(c.inputs).items()}, path)
+def write_outputs(variant: Variant, runner: Runner, audio: Audio, path: Path) -> None:
+    """Run every example of a variant and write its outputs, one array per "<example>/<output>"."""
+    run = driven(variant, runner)
+    cases = examples(variant, audio)
+    write_tensors({f"{case.name}/{name}": array for case in cases for name, array in run(case.inputs).items()}, path)
+
+
+def driven(variant: Variant, runner: Runner) -> Runner:
+    """Return what runs a whole example: the runner, or the network's own way of calling it many times over."""
+    network = plugins.network(variant.network)
+    if not hasattr(network, "drive"):
+        return runner
+    return lambda inputs: network.drive(runner, inputs, variant.form)
+
+
+def _driving(variant: Variant) -> list[Callable]:
+    has_own_way = hasattr(plugins.network(variant.network), "drive")
+    return functions(variant.network, variant.form, "drive") if has_own_way else []
 
 
 def _provenance(variant: Variant, kind: str) -> str:

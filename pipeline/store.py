@@ -129,7 +129,7 @@ class Store:
 
 def folder_digest(folder: Path) -> str:
     """Return the digest of a folder's content: names and bytes of all its files, and nothing else."""
-    return _digest_of({name: file_digest(folder / name) for name in _names(folder)})
+    return _digest_of({name: file_digest(folder / name) for name in file_names(folder)})
 
 
 def link_tree(source: Path, destination: Path) -> None:
@@ -149,14 +149,14 @@ def link(source: str | Path, destination: str | Path) -> None:
 
 
 def _seal(work: Path, step: Step) -> None:
-    for name in _names(work):
+    for name in file_names(work):
         (work / name).chmod(0o444)
     _write_listing(work)
     (work / "recipe.json").write_text(canonical(step.recipe))
 
 
 def _write_listing(folder: Path) -> None:
-    hashes = {name: file_digest(folder / name) for name in _names(folder)}
+    hashes = {name: file_digest(folder / name) for name in file_names(folder)}
     files = {name: {"sha256": sha256, **_stat(folder / name)} for name, sha256 in hashes.items()}
     text = json.dumps({"digest": _digest_of(hashes), "files": files}, indent=1)
     draft = folder.parent / f".{folder.name}.{os.getpid()}"
@@ -176,7 +176,7 @@ def _looks_intact(folder: Path) -> bool:
 def _is_intact(folder: Path) -> bool:
     """Trust nothing but the bytes."""
     files = _listing(folder).get("files", {})
-    return set(_names(folder)) == set(files) and all(
+    return set(file_names(folder)) == set(files) and all(
         file_digest(folder / name) == entry["sha256"] for name, entry in files.items()
     )
 
@@ -188,7 +188,7 @@ def _listing(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in found if name not in _OWN)
 

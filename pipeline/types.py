@@ -182,6 +182,7 @@ class Checkpoint:
     """Where a network's weights come from.
 
     hub_files   path in the hub repository → sha256 of the file
+    parts       the checkpoints of a fused network's stages; such a checkpoint has no files of its own
     """
 
     id: str
@@ -191,6 +192,7 @@ class Checkpoint:
     revision: str
     gated: bool
     hub_files: Mapping[str, str]
+    parts: "tuple[Checkpoint, ...]" = ()
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from pipeline import plugins
 from pipeline.store import file_digest
 from pipeline.types import Checkpoint, EnvironmentTroubleError
 
@@ -18,29 +19,37 @@ SEED = 0
 class Source:
     """The files of one checkpoint.
 
-    kind     "trained" or "synthetic"; a stand-in has no files
+    kind     "trained", "synthetic" (a stand-in, which has no files) or "none": a network that has no weights
     origin   where they were found, for people
     files    file name → path;  digests   file name → sha256
+    parts    for a fused network, the sources of its stages by checkpoint; files and digests are then named
+             "<checkpoint>/<file name>"
     """
 
-    kind: Literal["trained", "synthetic"]
+    kind: Literal["trained", "synthetic", "none"]
     origin: str
     files: Mapping[str, Path]
     digests: Mapping[str, str]
+    parts: Mapping[str, "Source"] = field(default_factory=dict)
 
 
 SYNTHETIC = Source("synthetic", f"synthetic stand-in, seed {SEED}", {}, {})
+WEIGHTLESS = Source("none", "it has none", {}, {})
 
 
-def find(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], mode: Mode, folder: Path | None) -> Source:
+def find(checkpoint: Checkpoint, mode: Mode, folder: Path | None) -> Source:
     """Return where the weights of a checkpoint are, downloading them if need be.
 
-    alternatives   sets of file names, any one of which is a whole checkpoint
-    folder         searched first, for `<folder>/<checkpoint id>/<file name>`
+    folder   searched first, for `<folder>/<checkpoint id>/<file name>`
 
     Raises EnvironmentTroubleError, with what to do, when mode is "real" and the weights cannot be had, and in every
     mode when a file from the hub is not the one that is pinned.
     """
+    if checkpoint.parts:
+        return _joined({part.id: find(part, mode, folder) for part in checkpoint.parts})
+    alternatives = plugins.network(checkpoint.network).FILES
+    if () in alternatives:
+        return WEIGHTLESS
     if mode == "synthetic":
         return SYNTHETIC
     local = _in_folder(checkpoint, alternatives, folder)
@@ -52,6 +61,18 @@ def find(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], mode: Mo
     if mode == "auto":
         return SYNTHETIC
     raise EnvironmentTroubleError(_instructions(checkpoint, alternatives, folder))
+
+
+def _joined(parts: Mapping[str, Source]) -> Source:
+    """Return the sources of several checkpoints as one, which is a stand-in as soon as one of them is."""
+    kinds = {part.kind for part in parts.values()}
+    return Source(
+        next(kind for kind in ("synthetic", "trained", "none") if kind in kinds),
+        "; ".join(f"{name}: {part.origin}" for name, part in parts.items()),
+        {f"{name}/{file}": path for name, part in parts.items() for file, path in part.files.items()},
+        {f"{name}/{file}": digest for name, part in parts.items() for file, digest in part.digests.items()},
+        parts,
+    )
 
 
 def _in_folder(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], folder: Path | None) -> Source | None:

@@ -1,23 +1,16 @@
 """Does the artifact still say what upstream says? Measured as a ladder, so that a failure says where it came in.
 
-    upstream -> network -> float32 -> declared
-
-`upstream` is the original implementation, `network` our rewrite of it, `float32` the converted program run in
-single precision, `declared` the artifact with its own precision and palettes. Every rung is held against the one
-before, and the last against the topmost that is there.
-
-The outputs that are compared are those with a class axis. Where their unit is log probability, differences are
-differences of probability.
+Every rung is held against the one before, and the last against the topmost that is there. The output that is compared
+is the one with a class axis. Where its unit is log probability, differences are differences of probability.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-from pipeline.types import Measurement, Subject, Tensor
+from pipeline.types import Measurement, Subject
+from verify.ladder.rungs import Ladder, Values, climbed, difference, ladder, pair, rows, top
 
-RUNGS = ("upstream", "network", "float32", "declared")
 MEASURES = {
     "rewrite": "probability",
     "convert": "probability",
@@ -28,8 +21,6 @@ MEASURES = {
     "normalised": "nat",
 }
 NEEDS = ("outputs",)
-
-Windows = dict[str, np.ndarray]  # name of the window → (frame, class)
 
 
 def measure(subject: Subject) -> list[Measurement]:
@@ -43,79 +34,46 @@ def measure(subject: Subject) -> list[Measurement]:
                                   zero for a distribution, so a second softmax or a lost normalisation is seen
     """
     tensor = next(t for t in subject.outputs if "class" in t.axes)
-    rungs = {name: _windows(subject.rungs[name], tensor) for name in RUNGS}
-    between = [
-        _difference("rewrite", rungs, "upstream", "network", tensor),
-        _difference("convert", rungs, "network", "float32", tensor),
-        _difference("precision", rungs, "float32", "declared", tensor),
-    ]
-    top = next((name for name in RUNGS if isinstance(rungs[name], dict)), "declared")
-    ends = [_difference("max_difference", rungs, top, "declared", tensor), *_agreement(rungs, top)]
-    return [*between, *ends, _normalised(rungs["declared"], tensor)]
+    windows = rows(ladder(subject.rungs, tensor.name), rank=2)  # (frame, class)
+    logs = tensor.unit == "log probability"
+    probabilities = {name: _exponentials(found) if logs else found for name, found in windows.items()}
+    ends = difference("max_difference", "probability", probabilities, top(windows), "declared")
+    normalised = _normalised(windows) if logs else Measurement("normalised", None, "nat", f"outputs are {tensor.unit}")
+    return [*climbed("probability", probabilities), ends, *_agreement(windows), normalised]
 
 
-def _windows(rung: Path | str, tensor: Tensor) -> Windows | str:
-    """Return the outputs of a rung, one window each, or the reason why there are none.
-
-    An example of several windows bears their names, joined by commas; a window that fills up a batch comes twice.
-    """
-    if isinstance(rung, str):
-        return rung
-    from pipeline.tensors import read_tensors
-
-    found: Windows = {}
-    for name, array in read_tensors(rung).items():
-        example, _, output = name.rpartition("/")
-        if output == tensor.name:
-            rows = array.reshape(-1, *array.shape[-2:]).astype(np.float64)
-            found |= dict(zip(example.split(","), rows, strict=True))
-    return found or "no examples were run"
+def _exponentials(values: Values | str) -> Values | str:
+    return values if isinstance(values, str) else {window: np.exp(array) for window, array in values.items()}
 
 
-def _difference(name: str, rungs: Mapping[str, Windows | str], first: str, second: str, tensor: Tensor) -> Measurement:
-    one, other = rungs[first], rungs[second]
-    if isinstance(one, str) or isinstance(other, str):
-        reason = one if isinstance(one, str) else str(other)
-        return Measurement(name, None, "probability", reason)
-    by_window = {w: float(np.abs(_probability(one[w], tensor) - _probability(other[w], tensor)).max()) for w in one}
-    worst = max(by_window, key=lambda window: by_window[window])
-    return Measurement(
-        name, by_window[worst], "probability", f"worst window {worst}", {"from": first, "to": second, "window": worst}
-    )
-
-
-def _probability(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    return np.exp(values) if tensor.unit == "log probability" else values
-
-
-def _agreement(rungs: Mapping[str, Windows | str], top: str) -> list[Measurement]:
-    one, other = rungs[top], rungs["declared"]
-    names = ("argmax", "argmax_worst_window")
-    if isinstance(one, str) or isinstance(other, str) or top == "declared":
-        reason = other if isinstance(other, str) else "nothing to compare with"
-        return [Measurement(name, None, "share of frames", reason) for name in names]
+def _agreement(windows: Ladder) -> list[Measurement]:
+    against = top(windows)
+    found = pair(windows, against, "declared")
+    if isinstance(found, str):
+        return [Measurement(name, None, "share of frames", found) for name in ("argmax", "argmax_worst_window")]
+    one, other = found
     same = {window: one[window].argmax(-1) == other[window].argmax(-1) for window in one}
+    return [_over_all(same, against), _in_the_worst(same, against)]
+
+
+def _over_all(same: Mapping[str, np.ndarray], against: str) -> Measurement:
     frames = sum(len(equal) for equal in same.values())
     agreeing = sum(int(equal.sum()) for equal in same.values())
+    detail = {"against": against, "frames": frames, "differing": frames - agreeing, "windows": len(same)}
+    return Measurement("argmax", agreeing / frames, "share of frames", f"against {against}", detail)
+
+
+def _in_the_worst(same: Mapping[str, np.ndarray], against: str) -> Measurement:
     worst = min(same, key=lambda window: same[window].mean())
-    detail = {"against": top, "frames": frames, "differing": frames - agreeing, "windows": len(same)}
-    return [
-        Measurement("argmax", agreeing / frames, "share of frames", f"against {top}", detail),
-        Measurement(
-            "argmax_worst_window",
-            float(same[worst].mean()),
-            "share of frames",
-            f"window {worst}",
-            {"against": top, "window": worst, "frames": len(same[worst]), "differing": int((~same[worst]).sum())},
-        ),
-    ]
+    equal = same[worst]
+    detail = {"against": against, "window": worst, "frames": len(equal), "differing": int((~equal).sum())}
+    return Measurement("argmax_worst_window", float(equal.mean()), "share of frames", f"window {worst}", detail)
 
 
-def _normalised(declared: Windows | str, tensor: Tensor) -> Measurement:
+def _normalised(windows: Ladder) -> Measurement:
+    declared = windows["declared"]
     if isinstance(declared, str):
         return Measurement("normalised", None, "nat", declared)
-    if tensor.unit != "log probability":
-        return Measurement("normalised", None, "nat", f"outputs are {tensor.unit}")
     by_window = {window: float(np.abs(np.logaddexp.reduce(v, axis=-1)).max()) for window, v in declared.items()}
     worst = max(by_window, key=lambda window: by_window[window])
     return Measurement("normalised", by_window[worst], "nat", f"worst window {worst}", {"window": worst})

@@ -19,7 +19,6 @@ from pipeline.weights import find
 
 CONTENT = b"weights" * 1000
 REVISION = "a" * 40
-FILES = (("model.safetensors",), ("pytorch_model.bin",))
 HUB_FILE = "segmentation/pytorch_model.bin"
 
 # Asks for weights in a process of its own, because huggingface_hub reads its environment when it is imported.
@@ -30,7 +29,7 @@ from pipeline.types import Checkpoint, QuernError
 from pipeline.weights import find
 told = json.loads(sys.argv[1])
 try:
-    source = find(Checkpoint(**told["checkpoint"]), told["files"], told["mode"], None)
+    source = find(Checkpoint(**told["checkpoint"]), told["mode"], None)
     print(json.dumps([source.kind, source.origin, sorted(source.digests.items())]))
 except QuernError as error:
     print(json.dumps([type(error).__name__, str(error)]))
@@ -86,7 +85,7 @@ def hub() -> Iterator[Hub]:
 
 
 def ask(hub: Hub, home: Path, mode: str, token: str = "", **changes: object) -> list:
-    told = {"checkpoint": vars(checkpoint(**changes)), "files": FILES, "mode": mode}  # type: ignore[arg-type]
+    told = {"checkpoint": vars(checkpoint(**changes)), "mode": mode}  # type: ignore[arg-type]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment = kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_TOKEN": token} if token else {}
@@ -102,19 +101,19 @@ def test_a_folder_comes_first(tmp_path: Path) -> None:
     home.mkdir()
     (home / "pytorch_model.bin").write_bytes(b"old")
     (home / "model.safetensors").write_bytes(CONTENT)
-    source = find(checkpoint(), FILES, "real", tmp_path)
+    source = find(checkpoint(), "real", tmp_path)
     assert (source.kind, source.digests) == ("trained", {"model.safetensors": hashlib.sha256(CONTENT).hexdigest()})
 
 
 def test_synthetic_looks_nowhere(tmp_path: Path) -> None:
     """A stand-in is wanted even where weights are."""
-    assert find(checkpoint(), FILES, "synthetic", tmp_path / "nowhere").kind == "synthetic"
+    assert find(checkpoint(), "synthetic", tmp_path / "nowhere").kind == "synthetic"
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """A misspelt --weights-dir must not fall through to a stand-in."""
     with pytest.raises(EnvironmentTroubleError, match="nowhere: the folder of weights does not exist"):
-        find(checkpoint(), FILES, "auto", tmp_path / "nowhere")
+        find(checkpoint(), "auto", tmp_path / "nowhere")
 
 
 def test_real_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
