@@ -10,7 +10,7 @@ from pipeline import references, report, schedule, steps, weights
 from pipeline.config import Matrix
 from pipeline.line import NO_RECORDINGS, STAGES, Built, Settings
 from pipeline.progress import Progress, progress
-from pipeline.schedule import Failed
+from pipeline.schedule import Ending, Failed
 from pipeline.store import Store
 from pipeline.types import EnvironmentTroubleError, Variant
 
@@ -34,10 +34,14 @@ def build(variants: Sequence[Variant], settings: Settings, jobs: int, keep_going
     """Build the variants, tell what became of them, and return the exit status."""
     screen = sys.stderr if as_json else sys.stdout
     settings.store.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Ending] = dict(schedule.not_installed(variants))
+    installed = [variant for variant in variants if variant.id not in found]
     with _store_in_use(settings.store, fcntl.LOCK_SH), progress(screen) as shown:
-        for origin in require_weights(variants, settings):
+        for absent in found.values():
+            shown.done(absent)
+        for origin in require_weights(installed, settings):
             shown.say(origin)
-        found = {o.variant.id: o for o in _outcomes(variants, settings, jobs, keep_going, shown)}
+        found |= {o.variant.id: o for o in _outcomes(installed, settings, jobs, keep_going, shown)}
     outcomes = [found[variant.id] for variant in variants if variant.id in found]
     if settings.until == STAGES[-1]:
         report.write_index(settings.out)

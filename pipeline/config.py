@@ -73,9 +73,10 @@ class _Block:
     checkpoint: list = field(default_factory=list)
     axes: dict = field(default_factory=dict)
     only: dict = field(default_factory=dict)
+    functions: dict = field(default_factory=dict)
 
 
-_SETTINGS = ("file", "format", "form", "convert", "optimize", "checks", "limits")
+_SETTINGS = ("file", "format", "form", "convert", "optimize", "checks", "limits", "functions")
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _variants(written: Mapping, checkpoints: Mapping[str, Checkpoint], complaint
         block = build(_Block, settings, path, complaints)
         if block is None:
             continue
-        for variant in _block_variants(block, settings, path, checkpoints, complaints):
+        for variant in _block_variants(block, settings, path, checkpoints, found, complaints):
             if variant.id in found:
                 complaints.add(path, f"'{variant.id}' is declared twice; give an axis value another name")
             found[variant.id] = variant
@@ -199,7 +200,12 @@ def _variants(written: Mapping, checkpoints: Mapping[str, Checkpoint], complaint
 
 
 def _block_variants(
-    block: _Block, settings: dict, path: str, checkpoints: Mapping[str, Checkpoint], complaints: Complaints
+    block: _Block,
+    settings: dict,
+    path: str,
+    checkpoints: Mapping[str, Checkpoint],
+    declared: Mapping[str, Variant],
+    complaints: Complaints,
 ) -> Iterator[Variant]:
     base = {name: settings[name] for name in _SETTINGS if name in settings}
     for id_ in block.checkpoint:
@@ -218,7 +224,20 @@ def _block_variants(
             if _allowed(fragments, dict(zip(block.axes, labels, strict=True))):
                 name = "-".join(label for label in labels if label != "default") or "default"
                 merged = _overlay(base, *fragments)
-                yield _variant(name, merged, checkpoint, f"{path}/{name}", complaints)
+                place = f"{path}/{name}"
+                parts = _functions(merged.get("functions", {}), checkpoint, declared, place, complaints)
+                yield _variant(name, merged, checkpoint, parts, place, complaints)
+
+
+def _functions(
+    written: dict, checkpoint: Checkpoint, declared: Mapping[str, Variant], path: str, complaints: Complaints
+) -> dict[str, Variant]:
+    """Return the variants of the same checkpoint, declared before, that become functions of one artifact."""
+    known = {variant.name: variant for variant in declared.values() if variant.checkpoint is checkpoint}
+    for name, variant in written.items():
+        if variant not in known:
+            complaints.unknown(f"{path}.functions.{name}.{variant}", f"variant of {checkpoint.id} above", known)
+    return {str(name): known[variant] for name, variant in written.items() if variant in known}
 
 
 def _axes(block: _Block, path: str, complaints: Complaints) -> Iterator[dict[str, tuple[str, dict]]]:
@@ -250,7 +269,14 @@ def _overlay(base: dict, *fragments: dict) -> dict:
     return merged
 
 
-def _variant(name: str, merged: dict, checkpoint: Checkpoint, path: str, complaints: Complaints) -> Variant:
+def _variant(
+    name: str,
+    merged: dict,
+    checkpoint: Checkpoint,
+    functions: Mapping[str, Variant],
+    path: str,
+    complaints: Complaints,
+) -> Variant:
     form, options, passes, limits = _settings(merged, checkpoint.network, merged, path, complaints)
     checks = tuple(merged.get("checks", ()))
     for limit in limits:
@@ -265,6 +291,14 @@ def _variant(name: str, merged: dict, checkpoint: Checkpoint, path: str, complai
         complaints.add(f"{path}.file", "missing; expected the name of the artifact's file")
     if form and checkpoint.network == plugins.FUSED:
         _check_fused(form, checkpoint, path, complaints)
+    if functions:  # what is said of the whole is said of its default function
+        default = next(iter(functions.values()))
+        form, options = default.form, default.convert
+        if not hasattr(plugins.format_(merged.get("format", "coreml")), "merge"):
+            complaints.add(f"{path}.format", "its artifacts have one function; use coreml")
+        for check in checks:
+            if check in plugins.names("check") and "outputs" in plugins.check(check).NEEDS:
+                complaints.add(f"{path}.checks.{check}", "runs one function; use `functions`, which looks at each")
     return Variant(
         name=name,
         file=merged.get("file", ""),
@@ -276,6 +310,7 @@ def _variant(name: str, merged: dict, checkpoint: Checkpoint, path: str, complai
         optimize=passes,
         checks=checks,
         limits=limits,
+        functions=functions,
     )
 
 

@@ -108,16 +108,17 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
         state = steps.state(variant, source, walk.take)
         walk.enter("convert")
         beside = _beside(variant, state, walk)
-        package = walk.take(steps.convert(variant, state, source.kind, variant.convert))
-        walk.enter("optimize")
-        passed = []
-        for chosen in variant.optimize:
-            package = walk.take(steps.optimize(variant, chosen, package, store, settings.calibration))
-            passed.append(steps.decisions(package))
+        packages = [_package(part, settings, store, walk, source, state) for part in variant.functions.values()]
+        parts = dict(zip(variant.functions, (package for package, _ in packages), strict=True))
+        passed: list[Any] = []
+        if parts:
+            package = walk.take(steps.merge(variant, parts))
+        else:
+            package, passed = _package(variant, settings, store, walk, source, state)
         walk.enter("compile")
         bundle = _compile(variant, settings, walk, package)
         walk.enter("verify")
-        results = _verify(variant, settings, walk, source, state, package, bundle)
+        results = _verify(variant, settings, walk, source, state, package, bundle, parts)
         walk.enter("assemble")
         facts = manifest(variant, source, walk.taken, passed, package, bundle, beside, settings.compiler)
         folder = settings.out / variant.id
@@ -128,6 +129,20 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
     except _Stop:
         pass
     return Built(variant, source, tuple(results), tuple(walk.taken), folder, facts)
+
+
+def _package(
+    variant: Variant, settings: Settings, store: Store, walk: _Walk, source: weights.Source, state: Artifact
+) -> tuple[Artifact, list[Any]]:
+    """Return the converted and optimized artifact, and what each pass decided."""
+    walk.enter("convert")
+    package = walk.take(steps.convert(variant, state, source.kind, variant.convert))
+    walk.enter("optimize")
+    passed = []
+    for chosen in variant.optimize:
+        package = walk.take(steps.optimize(variant, chosen, package, store, settings.calibration))
+        passed.append(steps.decisions(package))
+    return package, passed
 
 
 def _beside(variant: Variant, state: Artifact, walk: _Walk) -> Artifact | None:
@@ -149,13 +164,14 @@ def _verify(
     state: Artifact,
     package: Artifact,
     bundle: Artifact | None,
+    parts: Mapping[str, Artifact],
 ) -> list[CheckResult]:
     rungs: dict[str, Artifact | Path | str] = {}
     if any("outputs" in plugins.check(name).NEEDS for name in variant.checks):
         rungs = _ladder(variant, settings, walk, source, state, package)
     results: list[CheckResult] = []
     for name in variant.checks:
-        found = walk.take(_check_step(variant, name, package, bundle, rungs))
+        found = walk.take(_check_step(variant, name, package, bundle, parts, rungs))
         results += judge(variant, name, steps.measurements(found), source.kind != "synthetic")
     return results
 
@@ -181,6 +197,7 @@ def _check_step(
     name: str,
     package: Artifact,
     bundle: Artifact | None,
+    parts: Mapping[str, Artifact],
     rungs: Mapping[str, Artifact | Path | str],
 ) -> Step:
     """Show a check what it asks for, and nothing else, so that it is measured again only when that changes."""
@@ -188,6 +205,8 @@ def _check_step(
     shown = {"package": package} if "package" in needs else {}
     if "bundle" in needs and bundle:
         shown["bundle"] = bundle
+    if "functions" in needs:
+        shown |= {f"function {part}": artifact for part, artifact in parts.items()}
     if "outputs" not in needs:
         rungs = {}
     subject = Subject(
@@ -195,6 +214,11 @@ def _check_step(
         outputs=network.outputs(variant.form),
         package=steps.artifact_path(package.path, variant) if "package" in shown else None,
         bundle=steps.bundle_path(bundle.path, variant) if bundle and "bundle" in shown else None,
+        functions={
+            part: steps.artifact_path(artifact.path, variant)
+            for part, artifact in parts.items()
+            if "functions" in needs
+        },
         rungs={
             rung: found.path / steps.OUTPUTS_FILE if isinstance(found, Artifact) else found
             for rung, found in rungs.items()

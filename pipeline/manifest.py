@@ -43,6 +43,7 @@ def manifest(
                 "revision": checkpoint.revision if checkpoint.repository else None,
                 "files": {"seed": SEED} if source.kind == "synthetic" else dict(source.digests),
             },
+            "functions": {name: part.id for name, part in variant.functions.items()},
             "form": variant.form,
             "inputs": network.inputs(variant.form),
             "outputs": network.outputs(variant.form),

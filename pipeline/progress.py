@@ -5,9 +5,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from pipeline.line import Built
 from pipeline.report import dotted, line
-from pipeline.schedule import Failed
+from pipeline.schedule import Ending
 
 
 class Progress:
@@ -22,7 +21,7 @@ class Progress:
         _, began = self.working.get(variant, ("", time.monotonic()))
         self.working[variant] = (name, began)
 
-    def done(self, outcome: Built | Failed, fresh: bool = False) -> None:
+    def done(self, outcome: Ending, fresh: bool = False) -> None:
         """A variant is done."""
         self.finish(outcome.variant.id, line(outcome, fresh))
 

@@ -56,6 +56,10 @@ class Format(Protocol):
 
     Options   dataclass of what a variant's `convert` may set
     SUFFIX    of the artifact that `convert` writes
+
+    A format whose artifacts can have several functions has one function more:
+
+    merge(artifacts, default, destination)     write one artifact whose functions are others, by name
     """
 
     Options: type
@@ -71,6 +75,12 @@ class Format(Protocol):
         destination: Path,
     ) -> None:
         """Write the torch module as an artifact of this format."""
+
+    def missing(self) -> str:
+        """Return what to type where an optional dependency of the format is not installed; else an empty string.
+
+        Nothing is imported to find out. Without it, the format's variants are not run, and asking for them is an error.
+        """
 
     def exact(self, options: Any) -> Any:
         """Return the options that convert without loss of precision: the rung before the declared one."""
@@ -105,7 +115,7 @@ class Check(Protocol):
     """`verify/<name>.py`: one check. It measures; variants.yaml holds the limits.
 
     MEASURES   name of each measurement → its unit
-    NEEDS      what of the subject it looks at: "package", "bundle", "outputs"
+    NEEDS      what of the subject it looks at: "package", "bundle", "functions", "outputs"
     """
 
     MEASURES: dict[str, str]

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.line import Built
-from pipeline.schedule import Failed
+from pipeline.schedule import Ending, Failed, NotInstalled
 from pipeline.types import CheckResult
 from pipeline.verdict import blocks
 
 WIDTH = 58
 
 
-def verdict(outcome: Built | Failed) -> str:
+def verdict(outcome: Ending) -> str:
     """Return the word for a variant as a whole: pass, fail, not run, error, or unverified where nothing was checked."""
     if isinstance(outcome, Failed):
         return "error"
+    if isinstance(outcome, NotInstalled):
+        return "not run"
     if not outcome.results:
         return "unverified"
     if any(result.outcome == "fail" for result in outcome.results):
@@ -26,10 +28,14 @@ def verdict(outcome: Built | Failed) -> str:
     return "not run" if any(blocks(result, "build") for result in outcome.results) else "pass"
 
 
-def status(outcomes: Sequence[Built | Failed]) -> int:
-    """Return the exit status of a build: 0, or 1 if a check failed, or that of the first variant that broke."""
+def status(outcomes: Sequence[Ending]) -> int:
+    """Return the exit status of a build: 0, or 1 if a check failed, or that of the first variant that broke.
+
+    Variants whose format is not installed do not count: nobody asked for them by name.
+    """
     broken = [outcome.status for outcome in outcomes if isinstance(outcome, Failed)]
-    return broken[0] if broken else int(any(verdict(outcome) in ("fail", "not run") for outcome in outcomes))
+    built = [outcome for outcome in outcomes if isinstance(outcome, Built)]
+    return broken[0] if broken else int(any(verdict(outcome) in ("fail", "not run") for outcome in built))
 
 
 def dotted(name: str) -> str:
@@ -37,15 +43,17 @@ def dotted(name: str) -> str:
     return f"{name} {'.' * max(3, WIDTH - len(name))} "
 
 
-def line(outcome: Built | Failed, fresh: bool) -> str:
+def line(outcome: Ending, fresh: bool) -> str:
     """Return what stands after the dots when a variant is done."""
     if isinstance(outcome, Failed):
         return f"error: {outcome.reason}"
+    if isinstance(outcome, NotInstalled):
+        return f"not run: {outcome.command}"
     seconds = sum(step.seconds or 0 for step in outcome.taken)
     return verdict(outcome) + (" (up to date)" if fresh else f" ({seconds:.1f} s)")
 
 
-def table(outcomes: Sequence[Built | Failed]) -> Iterator[str]:
+def table(outcomes: Sequence[Ending]) -> Iterator[str]:
     """Yield the matrix as lines of text: what was built, how large and how true it is, and what was found."""
     head = ("variant", "weights", "MB", "argmax %", "worst %", "pass", "fail", "not run", "verdict")
     rows = [head, *(_row(outcome) for outcome in outcomes)]
@@ -55,20 +63,22 @@ def table(outcomes: Sequence[Built | Failed]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def reasons(outcomes: Sequence[Built | Failed]) -> Iterator[str]:
+def reasons(outcomes: Sequence[Ending]) -> Iterator[str]:
     """Yield every failure with its place, then why checks were not run, with counts."""
     for outcome in outcomes:
         if isinstance(outcome, Failed):
             yield f"{outcome.variant.id}: {outcome.reason}"
-            continue
-        yield from (f"{outcome.variant.id}: {_failure(r)}" for r in outcome.results if r.outcome == "fail")
+        elif isinstance(outcome, Built):
+            yield from (f"{outcome.variant.id}: {_failure(r)}" for r in outcome.results if r.outcome == "fail")
+    commands = Counter((o.variant.format, o.command) for o in outcomes if isinstance(o, NotInstalled))
+    yield from (f"not run: {count} variants of format {name}: {command}" for (name, command), count in commands.items())
     results = [result for outcome in outcomes if isinstance(outcome, Built) for result in outcome.results]
     for (name, note), count in sorted(Counter((r.name, r.note) for r in results if r.outcome == "not run").items()):
         required = any(r.required == "build" for r in results if (r.name, r.note, r.outcome) == (name, note, "not run"))
         yield f"not run: {name} ({count}{', required' if required else ''}): {note}"
 
 
-def document(outcomes: Sequence[Built | Failed]) -> str:
+def document(outcomes: Sequence[Ending]) -> str:
     """Return everything as one JSON document."""
     return json.dumps({"status": status(outcomes), "variants": [_record(o) for o in outcomes]}, indent=2)
 
@@ -86,9 +96,9 @@ def _failure(result: CheckResult) -> str:
     return f"{result.name}: {measured} {result.unit}, limit {result.limit}: {result.note}"
 
 
-def _row(outcome: Built | Failed) -> tuple[str, ...]:
-    if isinstance(outcome, Failed):
-        return (outcome.variant.id, *["–"] * 7, "error")
+def _row(outcome: Ending) -> tuple[str, ...]:
+    if not isinstance(outcome, Built):
+        return (outcome.variant.id, *["–"] * 7, verdict(outcome))
     found = {result.name: result for result in outcome.results}
     counts = Counter(result.outcome for result in outcome.results)
     return (
@@ -112,7 +122,9 @@ def _size_mb(facts: Mapping[str, Any]) -> float:
     return sum(e["size_bytes"] for name, e in facts["files"].items() if not any(c in name for c in compiled)) / 1e6
 
 
-def _record(outcome: Built | Failed) -> dict[str, Any]:
+def _record(outcome: Ending) -> dict[str, Any]:
+    if isinstance(outcome, NotInstalled):
+        return {"variant": outcome.variant.id, "verdict": "not run", "reason": outcome.command}
     if isinstance(outcome, Failed):
         return {"variant": outcome.variant.id, "verdict": "error", "reason": outcome.reason, "status": outcome.status}
     return {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mil.errors import MilError
+from pipeline import plugins
 from pipeline.line import Built, Settings, build
 from pipeline.store import MissingError, Store
 from pipeline.types import EnvironmentTroubleError, QuernError, Variant
@@ -25,6 +26,23 @@ class Failed:
     variant: Variant
     reason: str
     status: int
+
+
+@dataclass(frozen=True)
+class NotInstalled:
+    """A variant that is not run, for want of an optional dependency of its format: what to type."""
+
+    variant: Variant
+    command: str
+
+
+Ending = Built | Failed | NotInstalled
+
+
+def not_installed(variants: Sequence[Variant]) -> dict[str, NotInstalled]:
+    """Return the variants whose format is not installed here, by variant id."""
+    commands = {variant.id: (variant, plugins.format_(variant.format).missing()) for variant in variants}
+    return {id_: NotInstalled(variant, command) for id_, (variant, command) in commands.items() if command}
 
 
 def fresh(variants: Sequence[Variant], settings: Settings) -> dict[str, Built]:

@@ -22,6 +22,16 @@ def by_patterns(variants: Sequence[Variant], patterns: Sequence[str]) -> list[Va
     return [v for v in variants if not patterns or any(fnmatchcase(v.id, pattern) for pattern in patterns)]
 
 
+def require_installed(variants: Sequence[Variant], patterns: Sequence[str]) -> None:
+    """Raise QuernError for a pattern that asks for nothing but variants whose format is not installed here."""
+    for pattern in patterns:
+        matched = [variant for variant in variants if fnmatchcase(variant.id, pattern)]
+        needed = {plugins.format_(variant.format).missing(): variant.format for variant in matched}
+        if matched and "" not in needed:
+            means = "; ".join(f"{command} (for {name})" for command, name in sorted(needed.items()))
+            raise QuernError(f"'{pattern}': not installed; run: {means}")
+
+
 def by_width(variants: Sequence[Variant], nbits: str | None) -> list[Variant]:
     """Return the variants whose palettes are `nbits` wide; "0" means those without a palette, None means all.
 

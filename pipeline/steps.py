@@ -156,6 +156,25 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, a
     return Step(chosen.name, recipe, run, (artifact,))
 
 
+def merge(variant: Variant, parts: Mapping[str, Artifact]) -> Step:
+    """Make one artifact whose functions are the artifacts of several variants; the first is the default."""
+    target = plugins.format_(variant.format)
+    assert hasattr(target, "merge"), "the matrix was checked"
+    recipe = {
+        "step": "merge",
+        "functions": {name: part.digest for name, part in parts.items()},
+        "default": next(iter(parts)),
+        "code": code_digest(target.merge),
+        "versions": versions("protobuf"),
+    }
+
+    def run(folder: Path) -> None:
+        packages = {name: artifact_path(part.path, variant) for name, part in parts.items()}
+        target.merge(packages, next(iter(parts)), artifact_path(folder, variant))
+
+    return Step("merge", recipe, run, tuple(parts.values()))
+
+
 def calibration(variant: Variant, audio: Audio) -> Calibration | None:
     """Return examples for a pass: every third recording by name is held out, from the third on."""
     if not audio.recordings:

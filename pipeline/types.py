@@ -113,6 +113,7 @@ class Subject:
     """What a check looks at; only what it says it needs is filled in.
 
     package, bundle   the artifact and its compiled form
+    functions         the packages that the artifact's functions were made of, by function, where it has several
     rungs             the ladder from the reference to the artifact: name → file of outputs, or the reason why
                       there is none; files hold one array per "<example>/<output>"
     """
@@ -121,6 +122,7 @@ class Subject:
     outputs: tuple[Tensor, ...]
     package: Path | None = None
     bundle: Path | None = None
+    functions: Mapping[str, Path] = field(default_factory=dict)
     rungs: Mapping[str, Path | str] = field(default_factory=dict)
 
 
@@ -197,7 +199,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Variant:
-    """One artifact that variants.yaml declares: which weights, in which form, how small, how good."""
+    """One artifact that variants.yaml declares: which weights, in which form, how small, how good.
+
+    functions   for an artifact of several functions, the variant that each of them is, the default first
+    """
 
     name: str
     file: str
@@ -209,6 +214,7 @@ class Variant:
     optimize: tuple[Pass, ...]
     checks: tuple[str, ...]
     limits: tuple[Limit, ...]
+    functions: "Mapping[str, Variant]" = field(default_factory=dict)
 
     @property
     def id(self) -> str:

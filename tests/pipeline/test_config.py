@@ -27,6 +27,15 @@ variants:
       parity.argmax: {least: {trained: 0.99, synthetic: 0.9}, unit: share of frames, reason: same speakers}
 """
 
+# What says that an artifact does what it came from does.
+FAITHFUL = {
+    "parity.argmax",
+    "embedding.cosine_worst",
+    "equality.max_difference",
+    "streaming.agreement",
+    "functions.differing",
+}
+
 
 def read(tmp_path: Path, text: str) -> Matrix:
     path = tmp_path / "variants.yaml"
@@ -181,4 +190,45 @@ def test_the_declared_matrix_is_sound() -> None:
     for name in ("fp16", "w8", "w6", "w4", "fp16-5s", "w8-b1to32", "w6-b4", "fp16-b32", "fp16-io16"):
         assert f"segmentation-3.0/{name}" in ids
     for variant in matrix.variants:
-        assert {"parity.argmax", "alias.package", "alias.bundle"} <= {limit.measurement for limit in variant.limits}
+        limited = {limit.measurement for limit in variant.limits}
+        assert limited & FAITHFUL, variant.id
+        assert variant.format != "coreml" or {"alias.package", "alias.bundle"} <= limited, variant.id
+
+
+def test_a_variant_of_no_axes_is_called_default(tmp_path: Path) -> None:
+    """Everything has a name."""
+    written = yaml.safe_load(SMALL)
+    del written["variants"]["segmentation"]["axes"]
+    assert [v.id for v in read(tmp_path, yaml.safe_dump(written)).variants] == ["mine/default"]
+
+
+def functions_of(*names: str, **changes: object) -> str:
+    """Return the small matrix with a block that puts variants together."""
+    written = yaml.safe_load(SMALL)
+    written["variants"]["together"] = {
+        "checkpoint": ["mine"],
+        "file": "both",
+        "functions": {f"f{i}": name for i, name in enumerate(names)},
+        "checks": ["functions"],
+        "limits": {"functions.differing": {"most": 0, "unit": "functions", "reason": "each is its part"}},
+    } | changes
+    return yaml.safe_dump(written, sort_keys=False)
+
+
+def test_functions_are_variants_declared_above(tmp_path: Path) -> None:
+    """Of the same checkpoint, by name, the first being the default."""
+    together = read(tmp_path, functions_of("fp16-5s", "w6")).variants[-1]
+    assert {name: part.id for name, part in together.functions.items()} == {"f0": "mine/fp16-5s", "f1": "mine/w6"}
+    assert together.form == next(iter(together.functions.values())).form
+
+
+def test_a_function_that_is_no_variant_is_named(tmp_path: Path) -> None:
+    """With the nearest that is one."""
+    (complaint,) = complaints(tmp_path, functions_of("fp16-5"))
+    assert "together/default.functions.f0.fp16-5: unknown variant of mine above; did you mean 'fp16-5s'?" in complaint
+
+
+def test_an_artifact_of_functions_is_not_run_as_one(tmp_path: Path) -> None:
+    """Parity would run the default function alone."""
+    (complaint,) = complaints(tmp_path, functions_of("fp16", checks=["functions", "parity"]))
+    assert "checks.parity: runs one function; use `functions`, which looks at each" in complaint

@@ -26,7 +26,7 @@ ALLOWED = {
     "diarization": {"diarization", "pipeline.types"},
     "converters": {"converters", "diarization", "mil", "pipeline.types"},
     "optimizations": {"optimizations", "diarization", "mil", "pipeline.types"},
-    "verify": {"verify", "diarization", "mil", "pipeline.types", "pipeline.tensors"},
+    "verify": {"verify", "diarization", "mil", "pipeline.types", "pipeline.tensors", "pipeline.options"},
     "pipeline": {"pipeline", "mil.errors", "diarization.audio"},
 }
 
