@@ -1,12 +1,13 @@
 """Networks to measure on: upstream's own code, and the package that plain coremltools makes of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from converters.upstream import pyannote_segmentation
+from converters.upstream import pyannote_segmentation, pyannote_wespeaker
 
 SAMPLE_RATE_HZ, DURATION_S = 16000, 10
 LSTM = {"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True, "dropout": 0.0}
@@ -51,6 +52,25 @@ class Segmentation(torch.nn.Module):
         for linear in self.linear:
             x = torch.nn.functional.leaky_relu(linear(x))
         return torch.log_softmax(self.classifier(x), dim=-1)
+
+
+class WeSpeaker(torch.nn.Module):
+    """WeSpeakerResNet34 behind its log-mel features, without Lightning: the part of upstream's code that converts.
+
+    features   (batch, frame, 80)      returns (batch, 256)
+    """
+
+    def __init__(self, state: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        network = pyannote_wespeaker()()
+        tensors = {name: torch.tensor(tensor) for name, tensor in state.items()}
+        network.load_state_dict(network.state_dict() | tensors)
+        self.resnet = network.resnet
+        self.eval()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        weights = torch.ones_like(features[:, :, 0])  # every frame counts
+        return self.resnet(features, weights=weights)[1]
 
 
 def converted(network: torch.nn.Module, example: torch.Tensor, folder: Path, half: bool) -> Path:

@@ -7,9 +7,11 @@ from types import ModuleType
 from typing import Any
 
 # Said on import, whatever is converted afterwards: that a newer torch and scikit-learn than Apple's own machines have
-# are installed, and that the libraries which only exist on macOS are not there.
+# are installed, and that the libraries which only exist on macOS are not there; and when a network has several outputs,
+# that they will be several outputs.
 _CHATTER = re.compile(
     r"(Torch|scikit-learn) version \S+ (has not been tested with coremltools|is not supported)\b.*"
+    r"|Tuple detected at graph output\. This will be flattened in the converted model\."
     r"|Failed to load _ML\w+: No module named 'coremltools\.libcoremlpython'",
     re.DOTALL,
 )

@@ -1,8 +1,11 @@
 """Importing upstream's own networks, the references that ours are held against."""
 
+import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -23,15 +26,52 @@ def torchaudio() -> ModuleType:
 
 
 def pyannote_segmentation() -> tuple[Any, ModuleType]:
-    """Return pyannote.audio's class `PyanNet` and its module `core.task`.
+    """Return pyannote.audio's class `PyanNet` and its module `core.task`; see `_pyannote_importable`."""
+    with _pyannote_importable():
+        from pyannote.audio.core import task
+        from pyannote.audio.models.segmentation import PyanNet
+    return PyanNet, task
 
-    Raises ImportError where pyannote.audio is not installed. Its telemetry is off unless the user has turned it on.
+
+def pyannote_wespeaker() -> Any:
+    """Return pyannote.audio's class `WeSpeakerResNet34`; see `_pyannote_importable`."""
+    with _pyannote_importable():
+        from pyannote.audio.models.embedding import WeSpeakerResNet34
+    return WeSpeakerResNet34
+
+
+def pyannote_vbx_setup() -> Any:
+    """Return pyannote.audio's function `vbx_setup`, which reads a PLDA; see `_pyannote_importable`."""
+    with _pyannote_importable():
+        from pyannote.audio.utils.vbx import vbx_setup
+    return vbx_setup
+
+
+@contextmanager
+def _pyannote_importable() -> Iterator[None]:
+    """Let pyannote.audio be imported without its telemetry, which a user may have turned on, and without a warning.
+
+    Raises ImportError where it is not installed.
     """
     os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "false")
     torchaudio()
     with warnings.catch_warnings():
         # Audio is passed to it as arrays, so it need not decode any.
         warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed")
-        from pyannote.audio.core import task
-        from pyannote.audio.models.segmentation import PyanNet
-    return PyanNet, task
+        yield
+
+
+def nemo_sortformer() -> tuple[Any, Any]:
+    """Return NeMo's class `SortformerEncLabelModel` and the function that makes a configuration of a dict for it.
+
+    Raises ImportError where NeMo is not installed. What NeMo says of training data and telemetry that it goes without
+    is left unsaid.
+    """
+    torchaudio()
+    logging.getLogger("nv_one_logger").setLevel(logging.ERROR)
+    from nemo.collections.asr.models.sortformer_diar_models import SortformerEncLabelModel
+    from nemo.utils import logging as nemo_logging
+    from omegaconf import OmegaConf
+
+    nemo_logging.setLevel(logging.ERROR)
+    return SortformerEncLabelModel, OmegaConf.create

@@ -1,8 +1,9 @@
 """variants.yaml → the matrix: which checkpoints exist, which variants of them are built, what is good enough.
 
 Every block under `variants` holds settings and axes. Each combination of axis values is one variant, whose settings
-are the block's, overlaid with those of its axis values in the order of the axes. The names of the axis values,
-joined by "-", name the variant; a value called `default` is not spelled, unless it is all there is.
+are the block's, overlaid with those of its axis values in the order of the axes; the limits under `limits` lie below
+them all, for whatever has the check. The names of the axis values, joined by "-", name the variant; a value called
+`default` is not spelled, unless it is all there is.
 """
 
 import itertools
@@ -74,9 +75,11 @@ class _Block:
     axes: dict = field(default_factory=dict)
     only: dict = field(default_factory=dict)
     functions: dict = field(default_factory=dict)
+    check_options: dict = field(default_factory=dict)
 
 
-_SETTINGS = ("file", "format", "form", "convert", "optimize", "checks", "limits", "functions")
+_SECTIONS = ("recordings", "checkpoints", "limits", "variants")
+_SETTINGS = ("file", "format", "form", "convert", "optimize", "checks", "limits", "functions", "check_options")
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,12 @@ def read_matrix(path: Path) -> Matrix:
     complaints = Complaints()
     written = _load(path, complaints)
     for name in written:
-        if name not in ("recordings", "checkpoints", "variants"):
-            complaints.unknown(str(name), "section", ("recordings", "checkpoints", "variants"))
+        if name not in _SECTIONS:
+            complaints.unknown(str(name), "section", _SECTIONS)
     checkpoints = _checkpoints(_mapping(written, "checkpoints", complaints), complaints)
-    variants = _variants(_mapping(written, "variants", complaints), checkpoints, complaints)
+    limits = _mapping(written, "limits", complaints) if "limits" in written else {}
+    tuple(_limits(limits, "limits", complaints))
+    variants = _variants(_mapping(written, "variants", complaints), checkpoints, limits, complaints)
     recordings = convert(tuple[str, ...], written.get("recordings", []), "recordings", complaints)
     if complaints:
         raise QuernError("\n".join(f"{path.name}: {complaint}" for complaint in dict.fromkeys(complaints)))
@@ -185,14 +190,16 @@ def _joined(name: str, written: Mapping, known: Mapping[str, Checkpoint], compla
     return Checkpoint(name, plugins.FUSED, licences, "", "0" * 40, False, {}, kept)
 
 
-def _variants(written: Mapping, checkpoints: Mapping[str, Checkpoint], complaints: Complaints) -> tuple[Variant, ...]:
+def _variants(
+    written: Mapping, checkpoints: Mapping[str, Checkpoint], limits: Mapping, complaints: Complaints
+) -> tuple[Variant, ...]:
     found: dict[str, Variant] = {}
     for name, settings in written.items():
         path = f"variants.{name}"
         block = build(_Block, settings, path, complaints)
         if block is None:
             continue
-        for variant in _block_variants(block, settings, path, checkpoints, found, complaints):
+        for variant in _block_variants(block, settings, path, checkpoints, limits, found, complaints):
             if variant.id in found:
                 complaints.add(path, f"'{variant.id}' is declared twice; give an axis value another name")
             found[variant.id] = variant
@@ -204,6 +211,7 @@ def _block_variants(
     settings: dict,
     path: str,
     checkpoints: Mapping[str, Checkpoint],
+    limits: Mapping,
     declared: Mapping[str, Variant],
     complaints: Complaints,
 ) -> Iterator[Variant]:
@@ -223,10 +231,16 @@ def _block_variants(
             fragments = [axis[label][1] for axis, label in zip(axes, labels, strict=True)]
             if _allowed(fragments, dict(zip(block.axes, labels, strict=True))):
                 name = "-".join(label for label in labels if label != "default") or "default"
-                merged = _overlay(base, *fragments)
+                merged = _with_common_limits(_overlay(base, *fragments), limits)
                 place = f"{path}/{name}"
                 parts = _functions(merged.get("functions", {}), checkpoint, declared, place, complaints)
                 yield _variant(name, merged, checkpoint, parts, place, complaints)
+
+
+def _with_common_limits(merged: dict, limits: Mapping) -> dict:
+    """Return the settings over the limits that hold for everything that is checked so."""
+    common = {name: limit for name, limit in limits.items() if name.split(".")[0] in merged.get("checks", ())}
+    return _overlay({"limits": common}, merged)
 
 
 def _functions(
@@ -311,7 +325,22 @@ def _variant(
         checks=checks,
         limits=limits,
         functions=functions,
+        check_options=dict(_check_options(merged.get("check_options", {}), checks, path, complaints)),
     )
+
+
+def _check_options(
+    written: dict, checks: tuple[str, ...], path: str, complaints: Complaints
+) -> Iterator[tuple[str, Any]]:
+    """Yield the options of each check that is set, after complaining of checks that are not made or take none."""
+    for name, options in written.items():
+        place = f"{path}.check_options.{name}"
+        if name not in checks:
+            complaints.unknown(place, "check of this variant", checks)
+        elif not hasattr(plugins.check(name), "Options"):
+            complaints.add(place, "the check takes no options")
+        else:
+            yield name, build(plugins.check(name).Options, options or {}, place, complaints)  # type: ignore[attr-defined]
 
 
 def _check_fused(form: fuse.Form, checkpoint: Checkpoint, path: str, complaints: Complaints) -> None:

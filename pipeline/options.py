@@ -50,12 +50,11 @@ def build(cls: type, written: object, path: str, complaints: Complaints) -> Any:
 
 def convert(hint: Any, value: object, path: str, complaints: Complaints) -> Any:
     """Return `value` as the type `hint` asks for, or None after complaining that it cannot be."""
-    for alternative in _alternatives(hint):
-        found = _fit(alternative, value)
-        if found is not _NO_FIT:
-            return found
-    complaints.add(path, f"expected {describe(hint)}, found {_name(value)}")
-    return None
+    found = _fit_any(hint, value)
+    if found is _NO_FIT:
+        complaints.add(path, f"expected {describe(hint)}, found {_name(value)}")
+        return None
+    return found
 
 
 def describe(hint: Any) -> str:
@@ -64,11 +63,23 @@ def describe(hint: Any) -> str:
 
 
 _NO_FIT = object()
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "nothing"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    dict: "a mapping",
+    type(None): "nothing",
+}
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _fit_any(hint: Any, value: object) -> Any:
+    fits = (_fit(alternative, value) for alternative in _alternatives(hint))
+    return next((found for found in fits if found is not _NO_FIT), _NO_FIT)
 
 
 def _fit(hint: Any, value: object) -> Any:
@@ -90,7 +101,7 @@ def _fit_tuple(members: tuple[Any, ...], value: object) -> Any:
     expected = members[:1] * len(value) if members[-1:] == (Ellipsis,) else members
     if len(expected) != len(value):
         return _NO_FIT
-    found = tuple(_fit(hint, item) for hint, item in zip(expected, value, strict=True))
+    found = tuple(_fit_any(hint, item) for hint, item in zip(expected, value, strict=True))
     return _NO_FIT if _NO_FIT in found else found
 
 

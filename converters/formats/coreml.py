@@ -18,12 +18,18 @@ SUFFIX = ".mlpackage"
 class Options:
     """How a module is converted.
 
-    precision   type that the program computes in
+    precision   type that the program computes in; "mixed" is fp16 in the parts of the network that declare that they
+                bear it (`half_precision = True` on a torch module), and fp32 everywhere else
     target      the oldest system that must load it
     """
 
-    precision: Literal["fp32", "fp16"] = "fp16"
+    precision: Literal["fp32", "fp16", "mixed"] = "fp16"
     target: Literal["iOS15", "iOS16", "iOS17", "iOS18"] = "iOS17"
+
+
+def missing() -> str:
+    """Return an empty string: what this format needs is always installed."""
+    return ""
 
 
 def exact(options: Options) -> Options:
@@ -44,7 +50,8 @@ def convert(
     inputs, outputs   names, shapes and types of the module's arguments and results, in their order
     metadata          strings that the package carries beside coremltools' own
 
-    Raises QuernError where the target cannot take a declared type.
+    Raises QuernError where the target cannot take a declared type, and for mixed precision where no part declares that
+    it bears half.
     """
     from converters.toolchain import coremltools
     from mil.package import read_package, without_build_traces, write_package
@@ -59,7 +66,7 @@ def convert(
             outputs=[ct.TensorType(name=tensor.name, dtype=_dtype(tensor)) for tensor in outputs],
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, options.target),
-            compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[options.precision],
+            compute_precision=_compute_precision(ct, module, options.precision),
             skip_model_load=True,
         ).save(str(draft))
         package = read_package(draft)
@@ -74,6 +81,30 @@ def _check_types(tensors: Sequence[Tensor], target: str) -> None:
     half = [tensor.name for tensor in tensors if tensor.dtype == "float16"]
     if half and target == "iOS15":
         raise QuernError(f"{half[0]}: declared float16, which an iOS15 program cannot take or return; target iOS16")
+
+
+def _compute_precision(ct: Any, module: Any, precision: str) -> Any:
+    """Return what coremltools takes for a precision; see Options."""
+    if precision != "mixed":
+        return {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision]
+    from coremltools.converters.mil.mil.scope import ScopeSource
+
+    halves = [_path(name) for name, part in module.named_modules() if getattr(part, "half_precision", False)]
+    if not halves:
+        kind = type(module).__name__
+        raise QuernError(f"convert.precision: mixed: no part of {kind} declares that it bears half; use fp16 or fp32")
+
+    def bears_half(operation: Any) -> bool:
+        """Return whether an operation was traced inside one of those parts."""
+        path = operation.scopes[ScopeSource.TORCHSCRIPT_MODULE_NAME]
+        return any(path[: len(part)] == part for part in halves)
+
+    return ct.transform.FP16ComputePrecision(op_selector=bears_half)
+
+
+def _path(name: str) -> list[str]:
+    """Return the way from the whole module, whose own name is empty, to one of its parts."""
+    return name.split(".") if name else []
 
 
 def _traced(module: Any, inputs: Sequence[Tensor]) -> Any:
@@ -115,6 +146,13 @@ def _describe(spec: Any, tensors: Sequence[Tensor], metadata: Mapping[str, str])
     for feature in [*spec.description.input, *spec.description.output]:
         feature.shortDescription = meanings[feature.name]
     spec.description.metadata.userDefined.update(metadata)
+
+
+def merge(artifacts: Mapping[str, Path], default: str, destination: Path) -> None:
+    """Write one package whose functions are packages, by name, over one weight file; it needs iOS 18."""
+    from mil.merge import merge as merge_packages
+
+    merge_packages(artifacts, default, destination)
 
 
 def compiler(choice: str) -> dict[str, str]:

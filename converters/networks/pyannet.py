@@ -84,6 +84,8 @@ class SincNet(nn.Module):
 class PyanNet(nn.Module):
     """Who speaks in each frame of a window, as log probabilities of speaker sets; any batch, any window length."""
 
+    half_precision = True
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sincnet = SincNet()

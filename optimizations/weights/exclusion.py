@@ -1,6 +1,7 @@
 """The options that all passes over weights have: a threshold, and what is left as it is."""
 
 FRONT_END = "fbank"
+SINGLE_PRECISION = "fp32"
 
 
 def check(weight_threshold: int, exclude: tuple[str, ...]) -> None:
@@ -8,4 +9,6 @@ def check(weight_threshold: int, exclude: tuple[str, ...]) -> None:
     if weight_threshold < 0:
         raise ValueError(f"weight_threshold: expected 0 elements or more, found {weight_threshold}")
     if isinstance(exclude, str) or not all(exclude):
-        raise ValueError(f"exclude: expected a list of operation types or '{FRONT_END}', found {exclude!r}")
+        raise ValueError(
+            f"exclude: expected a list of operation types, '{FRONT_END}' or '{SINGLE_PRECISION}', found {exclude!r}"
+        )

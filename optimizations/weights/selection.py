@@ -8,7 +8,7 @@ from mil.package import Package
 from mil.schema import Model_pb2
 from mil.values import TensorType, tensor_type
 from optimizations.weights.constants import Constant, constants, front_end_constants, output_channel_axis, top_blocks
-from optimizations.weights.exclusion import FRONT_END
+from optimizations.weights.exclusion import FRONT_END, SINGLE_PRECISION
 from pipeline.types import QuernError
 
 # Operation sets by the first system that has them: CoreML5 is that of iOS 15, and so on.
@@ -61,7 +61,9 @@ def large_weights(
             kind = tensor_type(constant.operation.outputs[0].type)
             if kind is not None and _is_large(kind, threshold):
                 axis = output_channel_axis(constant, everything, package)
-                reason = _excluded(constant, front_end, exclude)
+                single = kind.element.name == "fp32"
+                matched |= {SINGLE_PRECISION} if single else set()
+                reason = _excluded(constant, front_end, single, exclude)
                 found.append(Large(f"{function}/{constant.name}", constant, kind, opset, axis, reason))
     unmatched = sorted(set(exclude) - matched)
     if unmatched:
@@ -80,7 +82,7 @@ def _is_large(kind: TensorType, threshold: int) -> bool:
     )
 
 
-def _excluded(constant: Constant, front_end: set[str], exclude: Sequence[str]) -> str:
+def _excluded(constant: Constant, front_end: set[str], single: bool, exclude: Sequence[str]) -> str:
     """Return why a large weight is left, or nothing."""
     consumers = {use.operation.type for use in constant.uses}
     if not consumers:
@@ -91,6 +93,8 @@ def _excluded(constant: Constant, front_end: set[str], exclude: Sequence[str]) -
         return "it is part of a compressed weight"
     if FRONT_END in exclude and constant.name in front_end:
         return f"excluded: {FRONT_END}"
+    if SINGLE_PRECISION in exclude and single:
+        return f"excluded: {SINGLE_PRECISION}"
     excluded = sorted(consumers & set(exclude))
     return f"excluded: {excluded[0]}" if excluded else ""
 

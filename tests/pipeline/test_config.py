@@ -232,3 +232,23 @@ def test_an_artifact_of_functions_is_not_run_as_one(tmp_path: Path) -> None:
     """Parity would run the default function alone."""
     (complaint,) = complaints(tmp_path, functions_of("fp16", checks=["functions", "parity"]))
     assert "checks.parity: runs one function; use `functions`, which looks at each" in complaint
+
+
+def test_a_common_limit_holds_for_all_that_have_the_check(tmp_path: Path) -> None:
+    """And a block may lay its own over it."""
+    written = yaml.safe_load(SMALL)
+    written["limits"] = {
+        "parity.argmax": {"least": 0.5, "required": "build"},
+        "size.package": {"most": 3, "unit": "MB", "reason": "downloads"},
+    }
+    variant = read(tmp_path, yaml.safe_dump(written)).variants[0]
+    limits = {limit.measurement: limit for limit in variant.limits}
+    assert "size.package" not in limits
+    assert (limits["parity.argmax"].least, limits["parity.argmax"].required) == (0.99, "build")
+
+
+def test_a_common_limit_is_checked_even_where_nothing_has_the_check(tmp_path: Path) -> None:
+    """A name that is misspelt would otherwise bound nothing, silently."""
+    written = yaml.safe_load(SMALL) | {"limits": {"parity.argmx": {"least": 0.5}}}
+    (complaint,) = complaints(tmp_path, yaml.safe_dump(written))
+    assert "limits.parity.argmx: unknown measurement; did you mean 'argmax'?" in complaint

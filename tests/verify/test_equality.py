@@ -10,8 +10,8 @@ from pipeline.types import Arrays, Measurement, Subject, Tensor
 from verify.equality import MEASURES, measure
 
 OUTPUTS = (
-    Tensor("masks", ("frame", "speaker"), (2, 3), "float32", "activity"),
-    Tensor("valid", ("speaker",), (3,), "float32", "activity"),
+    Tensor("masks", ("frame", "speaker"), (2, 3), "float32", "0 or 1"),
+    Tensor("valid", ("speaker",), (3,), "float32", "0 or 1"),
 )
 TRUTH = {"e/masks": np.eye(2, 3, dtype=np.float32), "e/valid": np.ones(3, np.float32)}
 
@@ -27,9 +27,9 @@ def measured(folder: Path, **rungs: Arrays | str) -> dict[str, Measurement]:
 
 
 def test_equal_outputs_differ_by_nothing(tmp_path: Path) -> None:
-    """All four measurements are zero."""
+    """Every difference is zero, and every flag the same."""
     found = measured(tmp_path)
-    assert {name: m.value for name, m in found.items()} == dict.fromkeys(MEASURES, 0)
+    assert {name: m.value for name, m in found.items()} == dict.fromkeys(MEASURES, 0) | {"agreement": 1}
 
 
 def test_the_worst_output_is_named(tmp_path: Path) -> None:
@@ -38,6 +38,7 @@ def test_the_worst_output_is_named(tmp_path: Path) -> None:
     assert found["max_difference"].value == found["precision"].value == 1
     assert found["max_difference"].note == "valid, worst window e"
     assert found["convert"].value == 0
+    assert found["agreement"].value == pytest.approx(2 / 3)
 
 
 def test_what_is_no_number_is_no_equality(tmp_path: Path) -> None:
