@@ -41,9 +41,15 @@ def read_recording(path: Path) -> Recording:
 def _mono(file: "soundfile.SoundFile") -> np.ndarray:  # type: ignore[name-defined]  # noqa: F821
     """Return the mean of the channels (sample,) float32, read in blocks: a header's length is only a claim."""
     blocks = [np.zeros(0, np.float32)]
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):  # (sample, channel)
-        blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+    while len(block := read_mono(file, _BLOCK)):
+        blocks.append(block)
     return np.concatenate(blocks)
+
+
+def read_mono(file: "soundfile.SoundFile", count: int) -> np.ndarray:  # type: ignore[name-defined]  # noqa: F821
+    """Return the mean of the channels of the next samples (sample,) float32, at most `count`, fewer at the end."""
+    block = file.read(count, dtype="float32", always_2d=True)  # (sample, channel)
+    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
 
 def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
@@ -57,8 +63,8 @@ def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
         return samples
     divisor = math.gcd(rate_hz, wanted_hz)
     up, down = wanted_hz // divisor, rate_hz // divisor
-    cutoff = _ROLL_OFF * min(1.0, up / down)  # relative to the input's Nyquist frequency
-    reach = math.ceil(_ZERO_CROSSINGS / cutoff)
+    cutoff = _cutoff(rate_hz, wanted_hz)
+    reach = kernel_reach(rate_hz, wanted_hz)
     count = -(-len(samples) * up // down)
     padded = np.pad(samples.astype(np.float64), (reach, reach + down + 1))
     neighbours = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)  # (position, tap)
@@ -69,6 +75,16 @@ def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
         outputs = len(range(phase, count, up))
         output[phase::up] = neighbours[whole::down][:outputs] @ taps
     return output
+
+
+def kernel_reach(rate_hz: int, wanted_hz: int) -> int:
+    """Return how many samples on either side `resampled` looks at; none where the rate is the same."""
+    return 0 if rate_hz == wanted_hz else math.ceil(_ZERO_CROSSINGS / _cutoff(rate_hz, wanted_hz))
+
+
+def _cutoff(rate_hz: int, wanted_hz: int) -> float:
+    """Return where the pass band ends, relative to the input's Nyquist frequency."""
+    return _ROLL_OFF * min(1.0, wanted_hz / rate_hz)
 
 
 def _kernel(distance: np.ndarray, cutoff: float, reach: int) -> np.ndarray:

@@ -1,0 +1,169 @@
+"""Who spoke when: any built artifact on any recording, written as RTTM.
+
+A segmentation artifact is slid over the recording; its speakers are linked where windows overlap, or, with an embedding
+artifact, by voice. Recordings may have any length, rate and number of channels.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from diarization.audio_stream import blocks
+from diarization.clustering import Clustering
+from diarization.offline import RATE_HZ, Embedder, Options, Progress, Segmenter, diarized
+from diarization.timeline import timeline
+from diarization.turns import Shaping, Turn, rttm, speech_s
+from mil.errors import MilError
+from pipeline.artifacts import Opened, open_artifact
+from pipeline.types import QuernError
+
+EPILOG = """\
+exit status:
+  0  done     2  wrong usage, recording or artifact     4  a file could not be written     130  interrupted
+
+examples:
+  python diarize.py talk.wav --model artifacts/segmentation-3.0/w6
+  python diarize.py a.wav b.flac --model artifacts/segmentation-3.0/fp16 \\
+      --embedding artifacts/embedding-community-1/mixed --rttm meetings.rttm --timeline pictures
+"""
+
+Diarizer = Callable[[Path, Progress], list[Turn]]
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("audio", nargs="+", type=Path, help="recordings: WAV, FLAC, Ogg, MP3 …")
+    p.add_argument("--model", type=Path, required=True, metavar="ARTIFACT", help="folder of a built artifact, or a "
+                   ".mlpackage or .mlmodelc: a segmentation, with or without embeddings, or a Sortformer")  # fmt: skip
+    p.add_argument("--embedding", type=Path, metavar="ARTIFACT", help="tell speakers by voice with this artifact")
+    p.add_argument("--rttm", type=Path, metavar="FILE", help="where the turns go (default: standard output)")
+    p.add_argument("--timeline", type=Path, metavar="DIR", help="draw DIR/<recording>.svg as well")
+    p.add_argument("--json", action="store_true", help="print one JSON document instead of RTTM")
+    p.add_argument("--hop", type=float, default=1.0, metavar="S", help="seconds between windows (default: 1)")
+    p.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="drop shorter turns (default: 0)")
+    p.add_argument("--max-gap", type=float, default=0.0, metavar="S", help="close shorter gaps in a speaker's speech")
+    p.add_argument("--speakers", type=int, metavar="N", help="how many speakers there are; needs embeddings")
+    p.add_argument("--threshold", type=float, default=Clustering.threshold, metavar="D", help="distance of voices up "
+                   "to which they are the same one (default: %(default).3f)")  # fmt: skip
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    asked = parser().parse_args(argv)
+    try:
+        diarizer = _diarizer(asked)
+        found = {path: diarizer(path, partial(_show, path)) for path in asked.audio}
+        _write(asked, found)
+    except (QuernError, MilError) as error:
+        print(f"diarize: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"diarize: {error}", file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _diarizer(asked: argparse.Namespace) -> Diarizer:
+    """Return what makes turns of a recording, as the artifacts that are asked for allow."""
+    shaping = Shaping(asked.min_duration, asked.max_gap)
+    if asked.hop <= 0:
+        raise QuernError(f"--hop {asked.hop:g}: expected more than 0 seconds")
+    if asked.speakers is not None and asked.speakers < 1:
+        raise QuernError(f"--speakers {asked.speakers}: expected at least 1")
+    options = Options(asked.hop, Clustering(threshold=asked.threshold, speakers=asked.speakers), shaping)
+    model = open_artifact(asked.model)
+    segmenter, embedder = _segmenter(model), _embedder(asked.embedding, model)
+    if asked.speakers and not (embedder or "embeddings" in model.outputs):
+        raise QuernError("--speakers: telling that many apart needs voices; give --embedding ARTIFACT")
+    return lambda path, progress: diarized(blocks(path, RATE_HZ), segmenter, embedder, options, progress)
+
+
+def _segmenter(model: Opened) -> Segmenter:
+    shape = model.inputs.get("audio", ())
+    if len(shape) != 3 or not {"segments", "log_probs"} & set(model.outputs):
+        raise QuernError(
+            f"{model.path}: expected a segmentation, with `audio` (batch, 1, sample) in and `segments` out; found "
+            f"{', '.join(model.inputs)} in and {', '.join(model.outputs)} out"
+        )
+    batch, window = (size if isinstance(size, int) else size[0] for size in (shape[0], shape[2]))
+    if "embeddings" in model.outputs and batch != 1:
+        raise QuernError(f"{model.path}: embeddings of {batch} windows at once cannot be told apart; use batch 1")
+    return Segmenter(_renamed(model), window, batch)
+
+
+def _renamed(model: Opened) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Return the runner, with the log probabilities called `segments` where they have their other name."""
+
+    def run(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"segments" if name == "log_probs" else name: each for name, each in model.runner(arrays).items()}
+
+    return run
+
+
+def _embedder(path: Path | None, model: Opened) -> Embedder | None:
+    if path is None:
+        return None
+    found = open_artifact(path)
+    if set(found.inputs) != {"audio", "masks"} or "embeddings" not in found.outputs:
+        raise QuernError(
+            f"{path}: expected `audio` and `masks` in and `embeddings` out, as the artifacts of the form `audio` have; "
+            f"found {', '.join(found.inputs)} in and {', '.join(found.outputs)} out"
+        )
+    if found.inputs["audio"][-1] != model.inputs["audio"][-1]:
+        raise QuernError(
+            f"{path}: hears windows of {found.inputs['audio'][-1]} samples, and {model.path} of "
+            f"{model.inputs['audio'][-1]}; take artifacts of the same window"
+        )
+    return Embedder(found.runner)
+
+
+def _show(path: Path, seconds: float) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{path.name}: {seconds:.0f} s heard ", end="", file=sys.stderr, flush=True)
+
+
+def _write(asked: argparse.Namespace, found: dict[Path, list[Turn]]) -> None:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    for path, turns in found.items():
+        print(*_summary(path, turns), sep="\n", file=sys.stderr)
+        if asked.timeline:
+            asked.timeline.mkdir(parents=True, exist_ok=True)
+            (asked.timeline / f"{path.stem}.svg").write_text(timeline({path.stem: turns}))
+    lines = [line for path, turns in found.items() for line in rttm(turns, path.stem)]
+    if asked.json:
+        print(json.dumps({str(path): [asdict(turn) for turn in turns] for path, turns in found.items()}, indent=2))
+    if asked.rttm:
+        draft = asked.rttm.with_name(f".{asked.rttm.name}.part")
+        draft.write_text("".join(f"{line}\n" for line in lines))
+        draft.rename(asked.rttm)
+    elif not asked.json:
+        with contextlib.suppress(BrokenPipeError):
+            print(*lines, sep="\n")
+
+
+def _summary(path: Path, turns: Sequence[Turn]) -> Iterator[str]:
+    """Yield what each speaker had to say, in seconds and as a share of all speech."""
+    spoken = speech_s(turns)
+    total = sum(spoken.values())
+    yield f"{path.name}: {len(spoken)} speakers, {len(turns)} turns, {total:.1f} s of speech"
+    for speaker, seconds in spoken.items():
+        own = [turn for turn in turns if turn.speaker == speaker]
+        sure = sum(turn.confidence * turn.duration_s for turn in own) / seconds
+        yield f"  {speaker}  {seconds:7.1f} s  {seconds / total:4.0%}  {len(own)} turns  confidence {sure:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
