@@ -171,7 +171,7 @@ def _verify(
         rungs = _ladder(variant, settings, walk, source, state, package)
     results: list[CheckResult] = []
     for name in variant.checks:
-        found = walk.take(_check_step(variant, name, package, bundle, parts, rungs))
+        found = walk.take(_check_step(variant, name, settings, source, package, bundle, parts, rungs))
         results += judge(variant, name, steps.measurements(found), source.kind != "synthetic")
     return results
 
@@ -195,6 +195,8 @@ def _ladder(
 def _check_step(
     variant: Variant,
     name: str,
+    settings: Settings,
+    source: weights.Source,
     package: Artifact,
     bundle: Artifact | None,
     parts: Mapping[str, Artifact],
@@ -209,6 +211,7 @@ def _check_step(
         shown |= {f"function {part}": artifact for part, artifact in parts.items()}
     if "outputs" not in needs:
         rungs = {}
+    recordings = settings.audio.recordings if "recordings" in needs else ()
     subject = Subject(
         inputs=network.inputs(variant.form),
         outputs=network.outputs(variant.form),
@@ -223,9 +226,13 @@ def _check_step(
             rung: found.path / steps.OUTPUTS_FILE if isinstance(found, Artifact) else found
             for rung, found in rungs.items()
         },
+        recordings=recordings,
+        weights=source.kind,
     )
     facts = {what: artifact.digest for what, artifact in shown.items()} | {
         rung: found.digest if isinstance(found, Artifact) else str(found) for rung, found in rungs.items()
     }
+    if recordings:
+        facts |= {"weights": source.kind} | steps.labels_recipe(recordings)
     read = [*shown.values(), *(found for found in rungs.values() if isinstance(found, Artifact))]
     return steps.check(name, subject, read, facts)

@@ -115,7 +115,7 @@ class Check(Protocol):
     """`verify/<name>.py`: one check. It measures; variants.yaml holds the limits.
 
     MEASURES   name of each measurement → its unit
-    NEEDS      what of the subject it looks at: "package", "bundle", "functions", "outputs"
+    NEEDS      what of the subject it looks at: "package", "bundle", "functions", "outputs", "recordings"
     """
 
     MEASURES: dict[str, str]

@@ -311,6 +311,13 @@ def examples_recipe(variant: Variant, audio: Audio) -> dict[str, Any]:
     }
 
 
+def labels_recipe(recordings: Sequence[Path]) -> dict[str, str]:
+    """Return the digests of recordings, and of the labels that lie beside them."""
+    folders = dict.fromkeys(path.parent for path in recordings)
+    labels = [path for folder in folders for path in sorted(folder.glob("*.rttm"))]
+    return {path.name: input_digest(path) for path in [*recordings, *labels]}
+
+
 def examples(variant: Variant, audio: Audio) -> Iterator[Example]:
     """Yield the inputs that a variant's network is measured on."""
     recordings = [_recording(path) for path in audio.recordings]

@@ -116,6 +116,9 @@ class Subject:
     functions         the packages that the artifact's functions were made of, by function, where it has several
     rungs             the ladder from the reference to the artifact: name → file of outputs, or the reason why
                       there is none; files hold one array per "<example>/<output>"
+    recordings        what the rungs were run on; labels may lie beside them
+    weights           "trained", "synthetic" or "none"
+    options           the check's own Options, as the variant sets them; None where it has none
     """
 
     inputs: tuple[Tensor, ...]
@@ -124,6 +127,9 @@ class Subject:
     bundle: Path | None = None
     functions: Mapping[str, Path] = field(default_factory=dict)
     rungs: Mapping[str, Path | str] = field(default_factory=dict)
+    recordings: tuple[Path, ...] = ()
+    weights: str = "trained"
+    options: Any = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,8 @@ class Checkpoint:
 class Variant:
     """One artifact that variants.yaml declares: which weights, in which form, how small, how good.
 
-    functions   for an artifact of several functions, the variant that each of them is, the default first
+    functions       for an artifact of several functions, the variant that each of them is, the default first
+    check_options   of the checks that are set for this variant, their Options
     """
 
     name: str
@@ -215,6 +222,7 @@ class Variant:
     checks: tuple[str, ...]
     limits: tuple[Limit, ...]
     functions: "Mapping[str, Variant]" = field(default_factory=dict)
+    check_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
