@@ -17,7 +17,7 @@ import yaml
 
 from pipeline import fuse, plugins
 from pipeline.options import Complaints, build, convert
-from pipeline.types import Checkpoint, Limit, Pass, QuernError, Variant
+from pipeline.types import Checkpoint, Limit, Pass, Place, QuernError, Variant
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,21 @@ class _Block:
     only: dict = field(default_factory=dict)
     functions: dict = field(default_factory=dict)
     check_options: dict = field(default_factory=dict)
+    publish: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Publish:
+    """Where artifacts go; `instead` holds other settings for single variants, by id."""
+
+    repository: str
+    path: str = "{checkpoint}/{variant}"
+    limit_mb: float = 1000
+    instead: dict = field(default_factory=dict)
 
 
 _SECTIONS = ("recordings", "checkpoints", "limits", "variants")
-_SETTINGS = ("file", "format", "form", "convert", "optimize", "checks", "limits", "functions", "check_options")
+_SETTINGS = tuple(name for name in _Block.__dataclass_fields__ if name not in ("checkpoint", "axes", "only"))
 
 
 @dataclass(frozen=True)
@@ -203,6 +214,9 @@ def _variants(
             if variant.id in found:
                 complaints.add(path, f"'{variant.id}' is declared twice; give an axis value another name")
             found[variant.id] = variant
+        for id_ in block.publish.get("instead") or () if not complaints else ():
+            if id_ not in found:
+                complaints.unknown(f"{path}.publish.instead.{id_}", "variant", found)
     return tuple(found.values())
 
 
@@ -326,7 +340,28 @@ def _variant(
         limits=limits,
         functions=functions,
         check_options=dict(_check_options(merged.get("check_options", {}), checks, path, complaints)),
+        publish=_place(merged.get("publish"), checkpoint.id, name, f"{path}.publish", complaints),
     )
+
+
+def _place(written: dict | None, checkpoint: str, name: str, path: str, complaints: Complaints) -> Place | None:
+    """Return where a variant is published; a path may hold {checkpoint} and {variant}."""
+    if not written:
+        return None
+    instead = convert(dict, written.get("instead", {}), f"{path}.instead", complaints) or {}
+    own = convert(dict, instead.get(f"{checkpoint}/{name}", {}), f"{path}.instead.{checkpoint}/{name}", complaints)
+    found = build(_Publish, written | (own or {}), path, complaints)
+    if found is None:
+        return None
+    folder = found.path.replace("{checkpoint}", checkpoint).replace("{variant}", name)
+    parts = folder.split("/") if folder else []
+    if any(not re.fullmatch(r"[\w+-][\w.+-]*", part) for part in parts):
+        complaints.add(
+            f"{path}.path", f"expected a folder such as v3/fp16 or {{checkpoint}}/{{variant}}, found {found.path!r}"
+        )
+    if not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", found.repository):
+        complaints.add(f"{path}.repository", f"expected NAME or OWNER/NAME, found {found.repository!r}")
+    return Place(found.repository, folder, found.limit_mb)
 
 
 def _check_options(

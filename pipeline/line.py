@@ -6,13 +6,14 @@ Every step is asked of the store, which answers at once if anybody has done it b
 the statements in `build`.
 """
 
+import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import plugins, references, steps, weights
+from pipeline import elsewhere, plugins, references, steps, weights
 from pipeline.assemble import assemble, is_assembled
 from pipeline.manifest import manifest
 from pipeline.recipe import key
@@ -21,6 +22,7 @@ from pipeline.types import Artifact, CheckResult, Step, Subject, Taken, Variant
 from pipeline.verdict import judge
 
 STAGES = ("weights", "convert", "optimize", "compile", "verify", "assemble")
+FUNCTION = "function "  # begins what a function's artifact is called where a check is shown it
 NO_RECORDINGS = "no recordings to measure on; give --audio DIR"
 
 
@@ -33,6 +35,7 @@ class Settings:
     audio        what checks measure on
     calibration  what passes calibrate on: fixed by the matrix, so that measuring elsewhere changes no artifact
     until        the stage after which a variant stops
+    results_out  where measurements are left for other machines
     """
 
     out: Path
@@ -42,6 +45,7 @@ class Settings:
     calibration: steps.Audio
     compiler: str
     until: str = "assemble"
+    results_out: Path | None = None
 
     @property
     def store(self) -> Path:
@@ -171,8 +175,13 @@ def _verify(
         rungs = _ladder(variant, settings, walk, source, state, package)
     results: list[CheckResult] = []
     for name in variant.checks:
-        found = walk.take(_check_step(variant, name, settings, source, package, bundle, parts, rungs))
-        results += judge(variant, name, steps.measurements(found), source.kind != "synthetic")
+        shown = _shown(name, package, bundle, parts)
+        step = _check_step(variant, name, settings, source, shown, rungs)
+        found = steps.measurements(walk.take(step))
+        if settings.results_out:
+            elsewhere.keep(settings.results_out, variant.id, name, shown, found)
+        found = elsewhere.with_results(name, shown, found)
+        results += judge(variant, name, found, source.kind != "synthetic")
     return results
 
 
@@ -192,35 +201,40 @@ def _ladder(
     }
 
 
+def _shown(name: str, package: Artifact, bundle: Artifact | None, parts: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Return the artifacts that a check asks to look at."""
+    needs = plugins.check(name).NEEDS
+    shown = {"package": package} if "package" in needs else {}
+    if "bundle" in needs and bundle:
+        shown["bundle"] = bundle
+    if "functions" in needs:
+        shown |= {f"{FUNCTION}{part}": artifact for part, artifact in parts.items()}
+    return shown
+
+
 def _check_step(
     variant: Variant,
     name: str,
     settings: Settings,
     source: weights.Source,
-    package: Artifact,
-    bundle: Artifact | None,
-    parts: Mapping[str, Artifact],
+    shown: Mapping[str, Artifact],
     rungs: Mapping[str, Artifact | Path | str],
 ) -> Step:
     """Show a check what it asks for, and nothing else, so that it is measured again only when that changes."""
     network, needs = plugins.network(variant.network), plugins.check(name).NEEDS
-    shown = {"package": package} if "package" in needs else {}
-    if "bundle" in needs and bundle:
-        shown["bundle"] = bundle
-    if "functions" in needs:
-        shown |= {f"function {part}": artifact for part, artifact in parts.items()}
     if "outputs" not in needs:
         rungs = {}
     recordings = settings.audio.recordings if "recordings" in needs else ()
+    options = variant.check_options.get(name)
     subject = Subject(
         inputs=network.inputs(variant.form),
         outputs=network.outputs(variant.form),
-        package=steps.artifact_path(package.path, variant) if "package" in shown else None,
-        bundle=steps.bundle_path(bundle.path, variant) if bundle and "bundle" in shown else None,
+        package=steps.artifact_path(shown["package"].path, variant) if "package" in shown else None,
+        bundle=steps.bundle_path(shown["bundle"].path, variant) if "bundle" in shown else None,
         functions={
-            part: steps.artifact_path(artifact.path, variant)
-            for part, artifact in parts.items()
-            if "functions" in needs
+            what.removeprefix(FUNCTION): steps.artifact_path(artifact.path, variant)
+            for what, artifact in shown.items()
+            if what.startswith(FUNCTION)
         },
         rungs={
             rung: found.path / steps.OUTPUTS_FILE if isinstance(found, Artifact) else found
@@ -228,10 +242,15 @@ def _check_step(
         },
         recordings=recordings,
         weights=source.kind,
+        options=options,
     )
-    facts = {what: artifact.digest for what, artifact in shown.items()} | {
-        rung: found.digest if isinstance(found, Artifact) else str(found) for rung, found in rungs.items()
-    }
+    facts = (
+        {"system": platform.system()}
+        | {what: artifact.digest for what, artifact in shown.items()}
+        | {rung: found.digest if isinstance(found, Artifact) else str(found) for rung, found in rungs.items()}
+    )
+    if options is not None:
+        facts |= {"options": asdict(options)}
     if recordings:
         facts |= {"weights": source.kind} | steps.labels_recipe(recordings)
     read = [*shown.values(), *(found for found in rungs.values() if isinstance(found, Artifact))]

@@ -65,4 +65,4 @@ def _at_width(variant: Variant, wanted: Pass) -> Variant:
     name = re.sub(rf"\bw{width(variant)}\b", f"w{wanted.options.nbits}", variant.name)
     passes = tuple(wanted if each.name == "palettize" else each for each in variant.optimize)
     limits = tuple(limit for limit in variant.limits if not limit.measurement.startswith("parity."))
-    return dataclasses.replace(variant, name=name, optimize=passes, limits=limits)
+    return dataclasses.replace(variant, name=name, optimize=passes, limits=limits, publish=None)

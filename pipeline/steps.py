@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import plugins
-from pipeline.code import code_digest, package_digest
+from pipeline.code import ROOT, code_digest, package_digest
 from pipeline.plugins import functions
 from pipeline.recipe import key
 from pipeline.store import Store
@@ -277,6 +277,7 @@ def check(name: str, subject: Subject, inputs: Sequence[Artifact], facts: Mappin
         "facts": dict(facts),
         "outputs": [asdict(tensor) for tensor in subject.outputs],
         "code": code_digest(module.measure),
+        "reads": {str(path.relative_to(ROOT)): input_digest(path) for path in _read_by(module)},
     }
 
     def run(folder: Path) -> None:
@@ -284,6 +285,11 @@ def check(name: str, subject: Subject, inputs: Sequence[Artifact], facts: Mappin
         (folder / "measurements.json").write_text(json.dumps(found, indent=1))
 
     return Step(name, recipe, run, tuple(inputs))
+
+
+def _read_by(check: Any) -> list[Path]:
+    """Return the files of ours that a check reads beside its code, which it names as globs."""
+    return [path for glob in getattr(check, "READS", ()) for path in sorted(ROOT.glob(glob))]
 
 
 def measurements(artifact: Artifact) -> list[Measurement]:

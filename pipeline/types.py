@@ -204,11 +204,26 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where an artifact is published.
+
+    repository   on the hub, as "name" or "owner/name"
+    path         folder in it for the package, the bundle and what stands beside them; "" is its root
+    limit_mb     how large all of them may be together, in MB of 10^6 bytes
+    """
+
+    repository: str
+    path: str
+    limit_mb: float
+
+
+@dataclass(frozen=True)
 class Variant:
     """One artifact that variants.yaml declares: which weights, in which form, how small, how good.
 
     functions       for an artifact of several functions, the variant that each of them is, the default first
     check_options   of the checks that are set for this variant, their Options
+    publish         None where nothing names a place: such an artifact stays here
     """
 
     name: str
@@ -223,6 +238,7 @@ class Variant:
     limits: tuple[Limit, ...]
     functions: "Mapping[str, Variant]" = field(default_factory=dict)
     check_options: Mapping[str, Any] = field(default_factory=dict)
+    publish: Place | None = None
 
     @property
     def id(self) -> str:

@@ -25,9 +25,9 @@ ALLOWED = {
     "mil": {"mil"},
     "diarization": {"diarization", "pipeline.types"},
     "converters": {"converters", "diarization", "mil", "pipeline.types"},
-    "optimizations": {"optimizations", "diarization", "mil", "pipeline.types"},
+    "optimizations": {"optimizations", "diarization", "mil", "pipeline.types", "pipeline.options"},
     "verify": {"verify", "diarization", "mil", "pipeline.types", "pipeline.tensors", "pipeline.options"},
-    "pipeline": {"pipeline", "mil.errors", "diarization.audio"},
+    "pipeline": {"pipeline", "mil", "diarization"},
 }
 
 

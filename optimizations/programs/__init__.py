@@ -1,0 +1,1 @@
+"""Programs read as graphs and edited: blocks, new operations, what nothing needs any more, packages written anew."""

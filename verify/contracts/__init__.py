@@ -1,0 +1,1 @@
+"""What consumers require of artifacts, read from `contracts/*.yaml`, and artifacts held against it."""
