@@ -62,8 +62,9 @@ def make_references(variants: Sequence[Variant], settings: Settings) -> None:
             source = weights.find(variant.checkpoint, settings.weights, settings.weights_dir)
             shown.step(variant.id, "upstream")
             state = steps.state(variant, source, store.get)
+            audio = steps.with_recorded(variant, state, settings.audio, store.get)
             try:
-                made = references.make(variant, state, settings.audio)
+                made = references.make(variant, state, audio)
             except ImportError as error:
                 raise EnvironmentTroubleError(f"upstream is not installed ({error}); run `make references`") from None
             shown.finish(variant.id, "made" if made else "there already")
@@ -80,8 +81,13 @@ def check_store(settings: Settings) -> int:
 def prune(matrix: Matrix, settings: Settings) -> int:
     """Drop from the store what no declared variant needs, and return how many entries that was.
 
-    Raises EnvironmentTroubleError while a build is using the store.
+    Raises EnvironmentTroubleError while a build is using the store, and where a format is not installed: nobody knows
+    then what its variants need.
     """
+    absent = schedule.not_installed(matrix.variants)
+    if absent:
+        first = next(iter(absent.values()))
+        raise EnvironmentTroubleError(f"{first.variant.id}: needs {first.command}; until then nothing is pruned")
     store = Store(settings.store)
     with _store_in_use(settings.store, fcntl.LOCK_EX | fcntl.LOCK_NB):
         wanted = {step.key for built in schedule.fresh(matrix.variants, settings).values() for step in built.taken}

@@ -191,7 +191,7 @@ def _ladder(
     """Run every rung of the ladder on the recordings, or say why it was not run."""
     if not settings.audio.recordings:
         return dict.fromkeys(("upstream", "network", "float32", "declared"), NO_RECORDINGS)
-    audio = settings.audio
+    audio = steps.with_recorded(variant, state, settings.audio, walk.take)
     reference = references.path(variant, state, audio)
     return {
         "upstream": reference if reference.exists() else references.ABSENT,
@@ -244,7 +244,7 @@ def _check_step(
         weights=source.kind,
         options=options,
     )
-    facts = (
+    facts: dict[str, Any] = (
         {"system": platform.system()}
         | {what: artifact.digest for what, artifact in shown.items()}
         | {rung: found.digest if isinstance(found, Artifact) else str(found) for rung, found in rungs.items()}

@@ -51,7 +51,7 @@ def manifest(
             "convert": variant.convert,
             "optimize": [_pass(*each) for each in zip(variant.optimize, decided, strict=True)],
             "compiler": target.compiler(compiler),
-            "tools": versions("torch", "coremltools", "numpy", "protobuf"),
+            "tools": versions("torch", "numpy", *target.TOOLS),
             "steps": [{"stage": s.stage, "name": s.name, "key": s.key} for s in taken if s.stage != "verify"],
             "files": _files(variant, package, bundle) | (_listed(beside, "", "") if beside else {}),
         }

@@ -16,11 +16,13 @@ class Network(Protocol):
     FILES   the sets of file names a checkpoint may consist of, the preferred first; ((),) for one without weights
     Form    dataclass of the options that a variant's `form` may set
 
-    A network may have two functions more:
+    A network may have some functions more:
 
     sidecars(state, form) -> dict[str, bytes]     files that stand beside the artifact, by name
     drive(runner, inputs, form) -> Arrays         how one example is run where a call of the runner is not enough, as
                                                   when the outputs of one call are inputs of the next
+    recorded(state, form, recordings) -> Iterator[Example]     examples that our own network makes, and
+    is_recorded(form, thorough) -> bool                        whether these are taken instead of `examples`
     """
 
     FILES: tuple[tuple[str, ...], ...]
@@ -56,6 +58,7 @@ class Format(Protocol):
 
     Options   dataclass of what a variant's `convert` may set
     SUFFIX    of the artifact that `convert` writes
+    TOOLS     the packages beside torch and numpy whose versions decide its bytes and its outputs
 
     A format whose artifacts can have several functions has one function more:
 
@@ -64,6 +67,7 @@ class Format(Protocol):
 
     Options: type
     SUFFIX: str
+    TOOLS: tuple[str, ...]
 
     def convert(
         self,

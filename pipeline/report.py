@@ -84,11 +84,13 @@ def document(outcomes: Sequence[Ending]) -> str:
 
 
 def write_index(out: Path) -> None:
-    """Write index.json: every artifact that is in the folder, whichever build put it there."""
+    """Write index.json, report.html and README.md: every artifact in the folder, whichever build put it there."""
+    from pipeline import page
     from pipeline.assemble import write_json
 
     manifests = sorted(path for path in out.glob("*/*/manifest.json") if not path.parent.name.startswith("."))
     write_json(out / "index.json", {"variants": [_entry(path.parent) for path in manifests]})
+    page.write(out)
 
 
 def _failure(result: CheckResult) -> str:

@@ -7,7 +7,7 @@ the versions of the tools. A runner's code stands only in the recipes of what ru
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,19 @@ from pipeline.weights import SEED, Source, input_digest
 
 WEIGHTS_FILE = "weights.safetensors"
 OUTPUTS_FILE = "outputs.safetensors"
+EXAMPLES_FILE = "examples.safetensors"
 
 
 @dataclass(frozen=True)
 class Audio:
-    """What is measured on: recordings, and whether all that can be made of them or the usual share."""
+    """What is measured on: recordings, and whether all that can be made of them or the usual share.
+
+    recorded   the examples, where our own network has to make them
+    """
 
     recordings: tuple[Path, ...]
     thorough: bool = False
+    recorded: Artifact | None = None
 
 
 def state(variant: Variant, source: Source, take: Callable[[Step], Artifact]) -> Artifact:
@@ -96,7 +101,10 @@ def sidecars(variant: Variant, state: Artifact) -> Step | None:
 def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
     """Convert our network with these weights into an artifact of the variant's format."""
     network, target = plugins.network(variant.network), plugins.format_(variant.format)
-    metadata = network.metadata(variant.form) | {"quern.weights": _provenance(variant, kind)}
+    metadata = network.metadata(variant.form) | {
+        "quern.weights": _provenance(variant, kind),
+        "quern.licence": variant.checkpoint.licence,
+    }
     recipe = {
         "step": "convert",
         "network": variant.network,
@@ -106,7 +114,7 @@ def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
         "metadata": metadata,
         "weights": state.digest,
         "code": code_digest(*functions(variant.network, variant.form, "load", "inputs", "outputs"), target.convert),
-        "versions": versions("torch", "coremltools", "numpy", "protobuf"),
+        "versions": versions("torch", "numpy", *target.TOOLS),
     }
 
     def run(folder: Path) -> None:
@@ -228,7 +236,7 @@ def _running(variant: Variant, precision: str, audio: Audio) -> dict[str, Any]:
         "precision": precision,
         "examples": examples_recipe(variant, audio),
         "code": [code_digest(target.runner, *_driving(variant)), package_digest("mil/ops")],
-        "versions": versions("torch", "numpy"),
+        "versions": versions("torch", "numpy", *target.TOOLS),
     }
 
 
@@ -309,6 +317,8 @@ def bundle_path(folder: Path, variant: Variant) -> Path:
 
 def examples_recipe(variant: Variant, audio: Audio) -> dict[str, Any]:
     """Return what decides the examples that a variant is run on."""
+    if audio.recorded:
+        return {"recorded": audio.recorded.digest}
     return {
         "form": asdict(variant.form),
         "recordings": {path.name: input_digest(path) for path in audio.recordings},
@@ -326,8 +336,45 @@ def labels_recipe(recordings: Sequence[Path]) -> dict[str, str]:
 
 def examples(variant: Variant, audio: Audio) -> Iterator[Example]:
     """Yield the inputs that a variant's network is measured on."""
+    if audio.recorded:
+        return _recorded_examples(audio.recorded)
     recordings = [_recording(path) for path in audio.recordings]
     return plugins.network(variant.network).examples(variant.form, recordings, audio.thorough)
+
+
+def _recorded_examples(recorded: Artifact) -> Iterator[Example]:
+    named = read_tensors(recorded.path / EXAMPLES_FILE)
+    for example in dict.fromkeys(name.rpartition("/")[0] for name in named):
+        prefix = f"{example}/"
+        yield Example(example, {n.removeprefix(prefix): array for n, array in named.items() if n.startswith(prefix)})
+
+
+def with_recorded(variant: Variant, state: Artifact, audio: Audio, take: Callable[[Step], Artifact]) -> Audio:
+    """Return the audio with the examples that only our own network can make, for networks that want such."""
+    network = plugins.network(variant.network)
+    if not hasattr(network, "recorded") or not network.is_recorded(variant.form, audio.thorough):
+        return audio
+    return replace(audio, recorded=take(_recorded(variant, state, audio)))
+
+
+def _recorded(variant: Variant, state: Artifact, audio: Audio) -> Step:
+    network = plugins.network(variant.network)
+    recipe = {
+        "step": "recorded",
+        "weights": state.digest,
+        "form": asdict(variant.form),
+        "recordings": {path.name: input_digest(path) for path in audio.recordings},
+        "code": code_digest(network.recorded),
+        "versions": versions("torch", "numpy"),
+    }
+
+    def run(folder: Path) -> None:
+        recordings = [_recording(path) for path in audio.recordings]
+        found = network.recorded(read_tensors(state.path / WEIGHTS_FILE), variant.form, recordings)
+        named = {f"{example.name}/{name}": array for example in found for name, array in example.inputs.items()}
+        write_tensors(named, folder / EXAMPLES_FILE)
+
+    return Step("recorded", recipe, run, (state,))
 
 
 @cache

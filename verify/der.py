@@ -42,10 +42,13 @@ def measure(subject: Subject) -> list[Measurement]:
     ours, theirs = (_annotations(values, lengths) for values in (declared, exact))
     rules = Rules()
     apart = {name: score(theirs[name], ours[name], whole(lengths[name]), rules) for name in ours}
-    divergence = Measurement("divergence", _points(together(apart.values())), "points", "", _by_recording(apart))
+    labels = {name: found for name, found in labels_beside(subject.recordings).items() if name in ours}
+    shown = {"turns": _turns({"labels": labels, "fp32": theirs, "artifact": ours})}
+    divergence = Measurement(
+        "divergence", _points(together(apart.values())), "points", "", {"recordings": _by_recording(apart), **shown}
+    )
     if subject.weights == "synthetic":
         return [divergence, *(Measurement(name, None, "points", "synthetic weights") for name in ("error", "cost"))]
-    labels = {name: found for name, found in labels_beside(subject.recordings).items() if name in ours}
     if not labels:
         return [divergence, *(Measurement(name, None, "points", "no labels") for name in ("error", "cost"))]
     errors, before = (
@@ -66,6 +69,19 @@ def _annotations(values: Values, lengths: Mapping[str, float]) -> dict[str, "Ann
         windows.setdefault(recording, []).append((float(start.removesuffix("s")), log_probs))
     ordered = {name: sorted(found, key=lambda window: window[0]) for name, found in windows.items()}
     return {name: annotation(from_windows(found, lengths[name], Shaping()), name) for name, found in ordered.items()}
+
+
+def _turns(voices: Mapping[str, Mapping[str, "Annotation"]]) -> dict[str, dict[str, list]]:
+    """Return the turns of each recording, as start, end and speaker, for pictures."""
+    found: dict[str, dict[str, list]] = {}
+    for voice, recordings in voices.items():
+        for name, annotation in recordings.items():
+            turns = [
+                (round(segment.start, 3), round(segment.end, 3), str(speaker))
+                for segment, _, speaker in annotation.itertracks(yield_label=True)
+            ]
+            found.setdefault(name, {})[voice] = turns
+    return found
 
 
 def _length_s(path: Path) -> float:

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from typing import Any, Literal
 from pipeline.types import QuernError, Range, Runner, Tensor
 
 SUFFIX = ".mlpackage"
+TOOLS = ("coremltools", "protobuf")
 
 
 @dataclass(frozen=True)
@@ -58,23 +61,49 @@ def convert(
 
     ct = coremltools()
     _check_types([*inputs, *outputs], options.target)
-    with tempfile.TemporaryDirectory(prefix="quern-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="quern-") as scratch, warnings.catch_warnings():
+        # A pass compares ranges of types in the narrower one, where the end of the wider is infinite, as it should be.
+        warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)
         draft = Path(scratch) / "draft.mlpackage"
-        ct.convert(
-            _traced(module, inputs),
-            inputs=[_declared(ct, tensor, i) for i, tensor in enumerate(inputs)],
-            outputs=[ct.TensorType(name=tensor.name, dtype=_dtype(tensor)) for tensor in outputs],
-            convert_to="mlprogram",
-            minimum_deployment_target=getattr(ct.target, options.target),
-            compute_precision=_compute_precision(ct, module, options.precision),
-            skip_model_load=True,
-        ).save(str(draft))
+        with _seldom_validated():
+            model = ct.convert(
+                _traced(module, inputs),
+                inputs=[_declared(ct, tensor, i) for i, tensor in enumerate(inputs)],
+                outputs=[ct.TensorType(name=tensor.name, dtype=_dtype(tensor)) for tensor in outputs],
+                convert_to="mlprogram",
+                minimum_deployment_target=getattr(ct.target, options.target),
+                compute_precision=_compute_precision(ct, module, options.precision),
+                skip_model_load=True,
+            )
+        model.save(str(draft))
         package = read_package(draft)
         assert package.root is not None  # it was read from a folder
         spec = without_build_traces(package.spec)
         _describe(spec, [*inputs, *outputs], metadata)
         weights = {f"weights/{path.name}": path for path in sorted((package.root / "weights").glob("*"))}
         write_package(spec, weights, destination)
+
+
+@contextmanager
+def _seldom_validated() -> Iterator[None]:
+    """Let coremltools validate a program fully, and only then: after dead code is removed, and before it is written.
+
+    It also does so, less fully, after each of some ninety passes. Where passes go right that changes nothing, and it
+    is a quarter of the time that converting a thousand operations takes.
+    """
+    from coremltools.converters.mil.mil import Program
+
+    validate = Program.validate
+
+    def fully(program: Any, check_essential_scope: bool = False) -> None:
+        if check_essential_scope:
+            validate(program, check_essential_scope)
+
+    Program.validate = fully
+    try:
+        yield
+    finally:
+        Program.validate = validate
 
 
 def _check_types(tensors: Sequence[Tensor], target: str) -> None:

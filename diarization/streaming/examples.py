@@ -21,16 +21,13 @@ def drive(runner: Runner, inputs: Arrays, parameters: StreamingParameters) -> Ar
     """
     if FEATURES not in inputs:
         return {PREDS: valid_preds(inputs, runner(inputs))}
-    turns = [
-        (turn.preds, turn.state.compressions, turn.state.silence_frames)
-        for turn in stream(runner, [inputs[FEATURES]], parameters)
-    ]
-    preds, compressions, silence_frames = zip(*turns, strict=True)
-    return {
-        PREDS: np.concatenate(preds),
-        COMPRESSIONS: np.array(compressions, np.int32),
-        SILENCE_FRAMES: np.array(silence_frames, np.int32),
-    }
+    preds = [np.zeros((0, parameters.speakers), np.float32)]
+    counts = []
+    for turn in stream(runner, [inputs[FEATURES]], parameters):  # a turn's state is let go of at once
+        preds.append(turn.preds)
+        counts.append((turn.state.compressions, turn.state.silence_frames))
+    compressions, silence_frames = np.array(counts, np.int32).reshape(-1, 2).T
+    return {PREDS: np.concatenate(preds), COMPRESSIONS: compressions, SILENCE_FRAMES: silence_frames}
 
 
 def feature_frames(compressions: int, parameters: StreamingParameters) -> int:

@@ -19,8 +19,9 @@ class Selection:
     silence_threshold  a frame is silent where the probabilities of its speakers add up to less
     score_floor        probabilities below count as this much in a score
     latest_boost       what is added to the scores of frames that are new in the cache
-    strong_rate        share of a speaker's places whose best frames are all but sure of one; boosted by 2 log 2
-    weak_rate          the same, boosted by log 2, so that no speaker takes the places of all others
+    strong_rate        how many of a speaker's best frames, as a share of his places, gain 2 log 2, and are all but
+                       sure to be kept
+    weak_rate          how many of them gain log 2, so that no speaker takes the places of all others
     positive_rate      share of a speaker's places that frames of him alone must fill before overlap is left out
     highest            finds the highest of some scores, and settles which where they are equal. They often are: a frame
                        of overlap that was kept for two speakers is in the cache twice. NeMo leaves it to `torch.topk`,

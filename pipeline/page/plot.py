@@ -10,6 +10,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 300, 66, 20, 16, 44
 # Share of frames, decisions or cosine that is lost; a difference of processors is no such share.
 _PLOTTED = ("same speakers", "same decisions", "worst cosine")
 _LEAST_LOSS = 1e-6
+_LINE, _NAME = 11, 90  # what a name takes, in units of the picture
 
 
 def plot(rows: Sequence[Row]) -> str:
@@ -23,7 +24,7 @@ def plot(rows: Sequence[Row]) -> str:
         return ""
     title = next(row.faithful[0] for row, _, _ in points if row.faithful)
     across, up = _decades([size for _, size, _ in points], 0.05), _decades([loss for _, _, loss in points], 0.2)
-    marks = [_mark(row, _x(size, across), _y(loss, up)) for row, size, loss in points]
+    marks = _marks([(row, _x(size, across), _y(loss, up)) for row, size, loss in points])
     return "".join(
         [
             f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
@@ -51,13 +52,18 @@ def _y(value: float, up: tuple[float, float]) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (math.log10(value) - up[0]) / (up[1] - up[0])
 
 
-def _mark(row: Row, x: float, y: float) -> str:
-    label = escape(row.variant)
-    short = escape(row.variant.partition("/")[2])
-    return (
-        f'<circle class="{row.verdict.replace(" ", "-")}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{label}: '
-        f'{row.size_mb:.2f} MB</title></circle><text class="small" x="{x + 6:.1f}" y="{y - 4:.1f}">{short}</text>'
-    )
+def _marks(points: Sequence[tuple[Row, float, float]]) -> Iterator[str]:
+    """Yield a dot for each point, and its name where that would not cover another name."""
+    named: list[tuple[float, float]] = []
+    for row, x, y in points:
+        outcome = row.verdict.replace(" ", "-")
+        yield f'<circle class="{outcome}" cx="{x:.1f}" cy="{y:.1f}" r="4">'
+        yield f"<title>{escape(row.variant)}: {row.size_mb:.2f} MB</title></circle>"
+        if all(abs(y - other_y) > _LINE or abs(x - other_x) > _NAME for other_x, other_y in named):
+            named.append((x, y))
+            left = x < _WIDTH - _NAME
+            place = f'x="{x + (6 if left else -6):.1f}" y="{y - 4:.1f}" text-anchor="{"start" if left else "end"}"'
+            yield f'<text class="small" {place}>{escape(row.variant.partition("/")[2])}</text>'
 
 
 def _ticks(across: tuple[float, float], up: tuple[float, float]) -> Iterator[str]:

@@ -108,7 +108,9 @@ def networks(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def number(value: float | None) -> str:
-    """Return a number as people read it: shares with two digits more than a per cent, small ones by their power."""
+    """Return a number as people read it: shares close to one with the digits that tell them apart."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
+    if value == 0 or abs(value) >= 1e-3:
+        return f"{value:.6f}" if 0.9 < value < 1 else f"{value:.4g}"
+    return f"{value:.1e}"
