@@ -6,7 +6,7 @@ from html import escape
 
 from diarization.turns import Turn
 
-_WIDTH, _LABELS, _ROW, _GAP, _AXIS = 960, 120, 16, 10, 22
+_WIDTH, _LABELS, _ROW, _GAP, _AXIS = 960, 150, 16, 10, 22
 # Seven colours that people with any colour vision tell apart. Source: Okabe & Ito 2008, without black.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _STYLE = (
@@ -47,7 +47,7 @@ def _rows(tracks: Mapping[str, Sequence[Turn]]) -> Iterator[tuple[int, str, list
 
 
 def _row(top: int, label: str, turns: Sequence[Turn], colour: str, length_s: float) -> Iterator[str]:
-    yield f'<text x="0" y="{top + 12}">{escape(label[-18:])}</text>'
+    yield f'<text x="0" y="{top + 12}">{escape(label[:24])}</text>'
     for turn in turns:
         left, right = (_x(second, length_s) for second in (turn.start_s, turn.end_s))
         yield (

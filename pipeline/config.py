@@ -449,10 +449,14 @@ def _limits(written: dict, path: str, complaints: Complaints) -> Iterator[Limit]
 
 
 def _bound(written: float | dict | None, path: str, complaints: Complaints) -> tuple[float | None, float | None]:
-    """Return a bound for trained and for synthetic weights: one number for both, or a column for each."""
+    """Return a bound for trained and for synthetic weights: one number for both, or a column for either or each."""
     if not isinstance(written, dict):
         return written, written
     for column in written:
         if column not in ("trained", "synthetic"):
             complaints.unknown(f"{path}.{column}", "column", ("trained", "synthetic"))
-    return tuple(convert(float, written.get(c), f"{path}.{c}", complaints) for c in ("trained", "synthetic"))  # type: ignore[return-value]
+    trained, synthetic = (
+        convert(float, written[column], f"{path}.{column}", complaints) if column in written else None
+        for column in ("trained", "synthetic")
+    )
+    return trained, synthetic

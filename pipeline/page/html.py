@@ -102,8 +102,8 @@ def _lint(rows: Sequence[Row]) -> str:
         _placement(row.variant, function) for row in told for function in row.detail("lint.errors")["functions"]
     )
     return (
-        "<h3>Operations off the Neural Engine</h3><p><small>What rules from others' devices say, not what ran on one."
-        f'</small></p><div class="bars">{lines}</div>'
+        "<h3>Operations for the Neural Engine</h3><p><small>The bar is what no rule, from others' devices, takes off it;"
+        f' nothing ran on one here.</small></p><div class="bars">{lines}</div>'
     )
 
 
