@@ -13,7 +13,8 @@ from pipeline.types import Arrays, Example, Measurement, Memo, Recording, Runner
 class Network(Protocol):
     """`converters/models/<name>.py`: one network.
 
-    FILES   the sets of file names a checkpoint may consist of, the preferred first; ((),) for one without weights
+    FILES   the sets of file names a checkpoint may consist of, the preferred first; a name may be a pattern that one
+            file matches, such as "*.nemo"; ((),) for a network without weights
     Form    dataclass of the options that a variant's `form` may set
 
     A network may have some functions more:

@@ -9,23 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.code import ROOT
+from pipeline.truth import number, truth
 from pipeline.types import QuernError
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-COLUMNS = ("variant", "package MB", "same speakers %", "worst window %", "pass / fail / not run")
+COLUMNS = ("variant", "package MB", "truth", "error points", "pass / fail / not run")
 
 
 def table(out: Path) -> Iterator[str]:
     """Yield the lines of a Markdown table of every artifact in a folder that was made from trained weights."""
     yield f"| {' | '.join(COLUMNS)} |"
-    yield f"|---|{'--:|' * (len(COLUMNS) - 1)}"
+    yield "|---|--:|---|--:|--:|"
     index = json.loads((out / "index.json").read_text())
     for entry in (found for found in index["variants"] if found["weights"] == "trained"):
         results = {r["name"]: r for r in json.loads((out / entry["folder"] / "checks.json").read_text())}
         counts = " / ".join(str(entry["checks"].get(word, 0)) for word in ("pass", "fail", "not run"))
-        share = [_percent(results.get(f"parity.{name}")) for name in ("argmax", "argmax_worst_window")]
+        found = truth({name: result["measured"] for name, result in results.items()})
+        true = "–" if found is None else f"{found[0]} {number(found[1])}"
+        cost = results.get("der.cost", {}).get("measured")
+        points = "–" if cost is None else f"{cost:+.2f}"
         size = results["size.package"]["measured"]
-        yield f"| `{entry['variant']}` | {size:.2f} | {share[0]} | {share[1]} | {counts} |"
+        yield f"| `{entry['variant']}` | {size:.2f} | {true} | {points} | {counts} |"
 
 
 def with_table(readme: str, lines: list[str]) -> str:
@@ -35,10 +39,6 @@ def with_table(readme: str, lines: list[str]) -> str:
     if not begin or not end:
         raise QuernError(f"README.md: expected the marks {BEGIN} and {END} around the table")
     return "\n".join([before + begin, *lines, end + after])
-
-
-def _percent(result: dict | None) -> str:
-    return "–" if result is None or result["measured"] is None else f"{100 * result['measured']:.2f}"
 
 
 def main() -> None:

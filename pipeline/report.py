@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.line import Built
 from pipeline.schedule import Ending, Failed, NotInstalled
+from pipeline.truth import number, truth
 from pipeline.types import CheckResult
 from pipeline.verdict import blocks
 
@@ -55,7 +56,7 @@ def line(outcome: Ending, fresh: bool) -> str:
 
 def table(outcomes: Sequence[Ending]) -> Iterator[str]:
     """Yield the matrix as lines of text: what was built, how large and how true it is, and what was found."""
-    head = ("variant", "weights", "MB", "argmax %", "worst %", "pass", "fail", "not run", "verdict")
+    head = ("variant", "weights", "MB", "truth", "pass", "fail", "not run", "verdict")
     rows = [head, *(_row(outcome) for outcome in outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
@@ -100,22 +101,17 @@ def _failure(result: CheckResult) -> str:
 
 def _row(outcome: Ending) -> tuple[str, ...]:
     if not isinstance(outcome, Built):
-        return (outcome.variant.id, *["–"] * 7, verdict(outcome))
-    found = {result.name: result for result in outcome.results}
+        return (outcome.variant.id, *["–"] * 6, verdict(outcome))
+    found = truth({result.name: result.measured for result in outcome.results})
     counts = Counter(result.outcome for result in outcome.results)
     return (
         outcome.variant.id,
         outcome.weights.kind,
         f"{_size_mb(outcome.facts):.2f}" if outcome.facts else "–",
-        _percent(found.get("parity.argmax")),
-        _percent(found.get("parity.argmax_worst_window")),
+        "–" if found is None else f"{number(found[1])} {found[0]}",
         *(str(counts[word]) for word in ("pass", "fail", "not run")),
         verdict(outcome),
     )
-
-
-def _percent(result: CheckResult | None) -> str:
-    return "–" if result is None or result.measured is None else f"{100 * result.measured:.2f}"
 
 
 def _size_mb(facts: Mapping[str, Any]) -> float:

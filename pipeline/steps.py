@@ -142,7 +142,7 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, a
         extra = (calibration(variant, audio) if needed else None,)
     if any(extra):  # the recordings decide
         recipe |= {
-            "examples": examples_recipe(variant, audio),
+            "examples": _calibrating(variant, audio),
             "runner": {"code": package_digest("mil/ops"), **versions("torch")},
         }
 
@@ -193,8 +193,14 @@ def calibration(variant: Variant, audio: Audio) -> Calibration | None:
         calibrate=lambda: examples(variant, Audio(kept)),
         held_out=lambda: examples(variant, Audio(held_out)),
         outputs=plugins.network(variant.network).outputs(variant.form),
-        facts=examples_recipe(variant, audio),
+        facts=_calibrating(variant, audio),
+        run=lambda runner, inputs: driven(variant, runner)(inputs),
     )
+
+
+def _calibrating(variant: Variant, audio: Audio) -> dict[str, Any]:
+    """Return what decides the examples of a calibration and how they are run."""
+    return examples_recipe(variant, audio) | {"driving": code_digest(*_driving(variant))}
 
 
 def decisions(artifact: Artifact) -> Any:
@@ -352,13 +358,14 @@ def _recorded_examples(recorded: Artifact) -> Iterator[Example]:
 def with_recorded(variant: Variant, state: Artifact, audio: Audio, take: Callable[[Step], Artifact]) -> Audio:
     """Return the audio with the examples that only our own network can make, for networks that want such."""
     network = plugins.network(variant.network)
-    if not hasattr(network, "recorded") or not network.is_recorded(variant.form, audio.thorough):
+    if not hasattr(network, "is_recorded") or not network.is_recorded(variant.form, audio.thorough):
         return audio
     return replace(audio, recorded=take(_recorded(variant, state, audio)))
 
 
 def _recorded(variant: Variant, state: Artifact, audio: Audio) -> Step:
     network = plugins.network(variant.network)
+    assert hasattr(network, "recorded"), "who says that examples are recorded records them"
     recipe = {
         "step": "recorded",
         "weights": state.digest,

@@ -82,8 +82,9 @@ def _in_folder(checkpoint: Checkpoint, alternatives: Sequence[Sequence[str]], fo
         raise EnvironmentTroubleError(f"{folder}: the folder of weights does not exist")
     home = folder / checkpoint.id
     for names in alternatives:
-        if all((home / name).is_file() for name in names):
-            return _source(str(home), {name: home / name for name in names})
+        found = [sorted(home.glob(name)) for name in names]
+        if all(len(paths) == 1 for paths in found):
+            return _source(str(home), {paths[0].name: paths[0] for paths in found})
     return None
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from diarization.timeline import timeline
 from diarization.turns import Turn
 from pipeline.page.plot import plot
-from pipeline.page.rows import Row, networks, number, read_rows
+from pipeline.page.rows import Row, networks, read_rows
+from pipeline.truth import number
 
 STYLE = Path(__file__).with_name("html.css")
 _HEAD = ("variant", "weights", "MB", "truth", "ladder", "DER", "lint", "pass", "fail", "not run", "verdict")
@@ -102,7 +103,7 @@ def _lint(rows: Sequence[Row]) -> str:
         _placement(row.variant, function) for row in told for function in row.detail("lint.errors")["functions"]
     )
     return (
-        "<h3>Operations for the Neural Engine</h3><p><small>The bar is what no rule, from others' devices, takes off it;"
+        "<h3>Operations for the Neural Engine</h3><p><small>The bar is what no rule from others' devices takes off it;"
         f' nothing ran on one here.</small></p><div class="bars">{lines}</div>'
     )
 

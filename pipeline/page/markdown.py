@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.page.rows import networks, number, read_rows
+from pipeline.page.rows import networks, read_rows
+from pipeline.truth import number
 
 _COLUMNS = ("variant", "weights", "MB", "truth", "pass / fail / not run", "verdict")
 

@@ -6,15 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What says how true an artifact is to its upstream, the first that was measured, and what it is called.
-FAITHFUL = {
-    "parity.argmax": "same speakers",
-    "streaming.agreement": "same decisions",
-    "embedding.cosine_worst": "worst cosine",
-    "equality.agreement": "same flags",
-    "equality.max_difference": "largest difference",
-    "functions.differing": "functions that differ",
-}
+from pipeline.truth import truth
+
 LADDER = ("rewrite", "convert", "precision")
 
 
@@ -58,11 +51,7 @@ class Row:
     @property
     def faithful(self) -> tuple[str, float] | None:
         """What says how true the artifact is, and its value; None where nothing does."""
-        for name, title in FAITHFUL.items():
-            value = self.measured(name)
-            if value is not None:
-                return title, value
-        return None
+        return truth({name: result["measured"] for name, result in self.checks.items()})
 
     @property
     def ladder(self) -> dict[str, float]:
@@ -105,12 +94,3 @@ def networks(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in sorted(rows, key=lambda row: row.network):
         found.setdefault(row.network, []).append(row)
     return found
-
-
-def number(value: float | None) -> str:
-    """Return a number as people read it: shares close to one with the digits that tell them apart."""
-    if value is None:
-        return "–"
-    if value == 0 or abs(value) >= 1e-3:
-        return f"{value:.6f}" if 0.9 < value < 1 else f"{value:.4g}"
-    return f"{value:.1e}"

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline import page
 from pipeline.page.html import page as html
-from pipeline.page.rows import number, read_rows
+from pipeline.page.rows import read_rows
+from pipeline.truth import number
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 TURNS = {"talk": {"labels": [[0.0, 4.0, "anna"]], "artifact": [[0.1, 4.0, "SPEAKER_00"], [5.0, 6.0, "SPEAKER_01"]]}}

@@ -26,7 +26,10 @@ ALLOWED = {
     "diarization": {"diarization", "pipeline.types"},
     "converters": {"converters", "diarization", "mil", "pipeline.types"},
     "optimizations": {"optimizations", "diarization", "mil", "pipeline.types", "pipeline.options"},
-    "verify": {"verify", "diarization", "mil", "pipeline.types", "pipeline.tensors", "pipeline.options"},
+    "verify": {
+        *("verify", "diarization", "mil", "pipeline.types", "pipeline.tensors", "pipeline.options"),
+        "pipeline.provenance",
+    },
     "pipeline": {"pipeline", "mil", "diarization"},
 }
 

@@ -1,14 +1,11 @@
 """Weights are looked for where a user would have them: in folders, in the cache, and on a hub, here on loopback."""
 
 import hashlib
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ import pytest
 from pipeline.code import ROOT
 from pipeline.types import Checkpoint, EnvironmentTroubleError
 from pipeline.weights import find
+from tests.hub import Fault, Hub, running
 
 CONTENT = b"weights" * 1000
 REVISION = "a" * 40
@@ -40,48 +38,12 @@ def checkpoint(gated: bool = True, digest: str = hashlib.sha256(CONTENT).hexdige
     return Checkpoint("mine", "segmentation", "MIT", "us/mine", REVISION, gated, {HUB_FILE: digest})
 
 
-@dataclass
-class Hub:
-    """A hub on loopback that knows one file; `fault` is the status that it answers with instead."""
-
-    url: str = ""
-    fault: int = 0
-    asked: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    state = Hub()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(with_content=False)
-
-        def do_GET(self) -> None:
-            self.answer(with_content=True)
-
-        def answer(self, with_content: bool) -> None:
-            if "/resolve/" in self.path:
-                state.asked.append(self.path)
-            found = self.path == f"/us/mine/resolve/{REVISION}/{HUB_FILE}"
-            self.send_response(state.fault or (200 if found else 404))
-            if state.fault == 403:
-                self.send_header("X-Error-Code", "GatedRepo")
-            self.send_header("ETag", f'"{hashlib.sha256(CONTENT).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
-            self.send_header("Content-Length", str(len(CONTENT)))
-            self.end_headers()
-            if with_content and not state.fault:
-                self.wfile.write(CONTENT)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        state.url = f"http://127.0.0.1:{server.server_port}"
+    """Return a hub on loopback that knows one file."""
+    with running() as state:
+        state.put("us/mine", {HUB_FILE: CONTENT}, REVISION)
         yield state
-        server.shutdown()
 
 
 def ask(hub: Hub, home: Path, mode: str, token: str = "", **changes: object) -> list:
@@ -136,7 +98,7 @@ def test_weights_are_downloaded_once_at_the_pinned_revision(hub: Hub, tmp_path: 
     kind, origin, digests = ask(hub, tmp_path, "auto", token="hf_secret")
     assert (kind, origin) == ("trained", f"us/mine@{REVISION[:12]}")
     assert digests == [["pytorch_model.bin", hashlib.sha256(CONTENT).hexdigest()]]
-    assert all(f"/resolve/{REVISION}/" in path for path in hub.asked)
+    assert all(f"/resolve/{REVISION}/" in path for path in hub.asked if "/resolve/" in path)
     calls = len(hub.asked)
     assert ask(hub, tmp_path, "auto")[0] == "trained"
     assert len(hub.asked) == calls
@@ -160,8 +122,33 @@ def test_other_bytes_than_the_pinned_ones_are_refused(hub: Hub, tmp_path: Path) 
 )
 def test_what_the_hub_refuses_is_one_sentence(hub: Hub, tmp_path: Path, fault: int, words: str) -> None:
     """Gated, unauthorised, broken: no traceback, no token in the text."""
-    hub.fault = fault
+    hub.faults = [Fault("HEAD", status=fault, headers={"X-Error-Code": "GatedRepo"} if fault == 403 else {})]
     kind, sentence = ask(hub, tmp_path, "real", token="hf_secret")
     assert kind == "EnvironmentTroubleError"
     assert words in sentence
     assert "\n" not in sentence
+
+
+def test_a_download_that_broke_off_is_resumed(hub: Hub, tmp_path: Path) -> None:
+    """What came is kept, in pieces of 10 MiB, and the rest is asked for; the whole is held against the digest."""
+    content = os.urandom(1 << 20) * 24
+    digest = hashlib.sha256(content).hexdigest()
+    hub.put("us/mine", {HUB_FILE: content}, REVISION)
+    hub.faults = [Fault("GET /us/mine/resolve", cut=True, times=1)]
+    kind, _, digests = ask(hub, tmp_path, "real", gated=False, digest=digest)
+    assert (kind, digests) == ("trained", [["pytorch_model.bin", digest]])
+    assert hub.ranges == [f"bytes={10 << 20}-"]
+
+
+def test_a_download_with_other_bytes_is_refused(hub: Hub, tmp_path: Path) -> None:
+    """The hub names the right digest and sends something else: nothing is made of it."""
+    hub.faults = [Fault("GET /us/mine/resolve", corrupt=True)]
+    kind, sentence = ask(hub, tmp_path, "real", gated=False)
+    assert kind == "EnvironmentTroubleError"
+    assert "expected sha256" in sentence
+
+
+def test_a_slow_hub_is_waited_for(hub: Hub, tmp_path: Path) -> None:
+    """An answer that takes a second is an answer."""
+    hub.faults = [Fault("GET /us/mine/resolve", slow_s=1)]
+    assert ask(hub, tmp_path, "real", gated=False)[0] == "trained"
