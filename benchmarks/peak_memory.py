@@ -24,13 +24,13 @@ def main() -> None:
     importlib.import_module("mil.ops.lstm_kernel")  # … and this one numba
     program = mil.load(package)
     inputs = {feature.name: drawn(feature, np.random.default_rng(0)) for feature in program.inputs()}
-    baseline = _status_bytes("VmRSS")
+    baseline = status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text(RESET_PEAK)
     program.run(inputs, precision)
-    print(_status_bytes("VmHWM") - baseline)
+    print(status_bytes("VmHWM") - baseline)
 
 
-def _status_bytes(field: str) -> int:
+def status_bytes(field: str) -> int:
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
 

@@ -79,7 +79,10 @@ class Format(Protocol):
         options: Any,
         destination: Path,
     ) -> None:
-        """Write the torch module as an artifact of this format."""
+        """Write the torch module as an artifact of this format.
+
+        `module.trained` holds the tensors of the checkpoint that it was made of, for formats that carry those.
+        """
 
     def missing(self) -> str:
         """Return what to type where an optional dependency of the format is not installed; else an empty string.

@@ -118,7 +118,9 @@ def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
     }
 
     def run(folder: Path) -> None:
-        module = network.load(read_tensors(state.path / WEIGHTS_FILE), variant.form)
+        tensors = read_tensors(state.path / WEIGHTS_FILE)
+        module = network.load(tensors, variant.form)
+        module.trained = tensors
         inputs, outputs = network.inputs(variant.form), network.outputs(variant.form)
         target.convert(module, inputs, outputs, metadata, options, artifact_path(folder, variant))
 
