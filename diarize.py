@@ -19,8 +19,9 @@ from diarization.audio_stream import blocks
 from diarization.clustering import Clustering
 from diarization.offline import RATE_HZ, Embedder, Options, Progress, Segmenter, diarized
 from diarization.timeline import timeline
-from diarization.turns import Shaping, Turn, rttm, speech_s
+from diarization.turns import Shaping, Track, Turn, rttm, speech_s, turns
 from mil.errors import MilError
+from pipeline import plugins
 from pipeline.artifacts import Opened, open_artifact
 from pipeline.types import QuernError
 
@@ -84,10 +85,31 @@ def _diarizer(asked: argparse.Namespace) -> Diarizer:
         raise QuernError(f"--speakers {asked.speakers}: expected at least 1")
     options = Options(asked.hop, Clustering(threshold=asked.threshold, speakers=asked.speakers), shaping)
     model = open_artifact(asked.model)
+    if model.network and hasattr(plugins.network(model.network), "predictions"):
+        return _whole(asked, model, shaping)
     segmenter, embedder = _segmenter(model), _embedder(asked.embedding, model)
     if asked.speakers and not (embedder or "embeddings" in model.outputs):
         raise QuernError("--speakers: telling that many apart needs voices; give --embedding ARTIFACT")
     return lambda path, progress: diarized(blocks(path, RATE_HZ), segmenter, embedder, options, progress)
+
+
+def _whole(asked: argparse.Namespace, model: Opened, shaping: Shaping) -> Diarizer:
+    """Return what makes turns of the predictions of a network that hears the whole recording by itself."""
+    if asked.embedding or asked.speakers:
+        raise QuernError(f"{model.path}: tells speakers apart by itself; leave out --embedding and --speakers")
+    network = plugins.module("network", model.network)
+    form = network.Form(**model.form)
+
+    def diarize(path: Path, progress: Progress) -> list[Turn]:
+        found = []
+        for predictions in network.predictions(model.runner, blocks(path, RATE_HZ), form):
+            found.append(predictions)
+            progress(sum(len(each) for each in found) * network.FRAME_S)
+        probability = np.concatenate(found)  # (frame, speaker)
+        tracks = [Track(i, 0, column > 0.5, column) for i, column in enumerate(probability.T)]
+        return turns(tracks, network.FRAME_S, shaping)
+
+    return diarize
 
 
 def _segmenter(model: Opened) -> Segmenter:
@@ -137,14 +159,14 @@ def _show(path: Path, seconds: float) -> None:
 def _write(asked: argparse.Namespace, found: dict[Path, list[Turn]]) -> None:
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    for path, turns in found.items():
-        print(*_summary(path, turns), sep="\n", file=sys.stderr)
+    for path, spoken in found.items():
+        print(*_summary(path, spoken), sep="\n", file=sys.stderr)
         if asked.timeline:
             asked.timeline.mkdir(parents=True, exist_ok=True)
-            (asked.timeline / f"{path.stem}.svg").write_text(timeline({path.stem: turns}))
-    lines = [line for path, turns in found.items() for line in rttm(turns, path.stem)]
+            (asked.timeline / f"{path.stem}.svg").write_text(timeline({path.stem: spoken}))
+    lines = [line for path, spoken in found.items() for line in rttm(spoken, path.stem)]
     if asked.json:
-        print(json.dumps({str(path): [asdict(turn) for turn in turns] for path, turns in found.items()}, indent=2))
+        print(json.dumps({str(path): [asdict(turn) for turn in spoken] for path, spoken in found.items()}, indent=2))
     if asked.rttm:
         draft = asked.rttm.with_name(f".{asked.rttm.name}.part")
         draft.write_text("".join(f"{line}\n" for line in lines))
@@ -154,13 +176,13 @@ def _write(asked: argparse.Namespace, found: dict[Path, list[Turn]]) -> None:
             print(*lines, sep="\n")
 
 
-def _summary(path: Path, turns: Sequence[Turn]) -> Iterator[str]:
+def _summary(path: Path, found: Sequence[Turn]) -> Iterator[str]:
     """Yield what each speaker had to say, in seconds and as a share of all speech."""
-    spoken = speech_s(turns)
+    spoken = speech_s(found)
     total = sum(spoken.values())
-    yield f"{path.name}: {len(spoken)} speakers, {len(turns)} turns, {total:.1f} s of speech"
+    yield f"{path.name}: {len(spoken)} speakers, {len(found)} turns, {total:.1f} s of speech"
     for speaker, seconds in spoken.items():
-        own = [turn for turn in turns if turn.speaker == speaker]
+        own = [turn for turn in found if turn.speaker == speaker]
         sure = sum(turn.confidence * turn.duration_s for turn in own) / seconds
         yield f"  {speaker}  {seconds:7.1f} s  {seconds / total:4.0%}  {len(own)} turns  confidence {sure:.2f}"
 

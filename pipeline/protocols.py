@@ -19,11 +19,13 @@ class Network(Protocol):
 
     A network may have some functions more:
 
-    sidecars(state, form) -> dict[str, bytes]     files that stand beside the artifact, by name
-    drive(runner, inputs, form) -> Arrays         how one example is run where a call of the runner is not enough, as
-                                                  when the outputs of one call are inputs of the next
-    recorded(state, form, recordings) -> Iterator[Example]     examples that our own network makes, and
-    is_recorded(form, thorough) -> bool                        whether these are taken instead of `examples`
+    sidecars(state, form) -> dict[str, bytes]         files that stand beside the artifact, by name
+    drive(runner, inputs, form) -> Arrays             how one example is run where a call of the runner is not enough,
+                                                      as when the outputs of one call are inputs of the next
+    is_recorded(form, thorough) -> bool               whether examples are those that `recorded` makes
+    recorded(state, form, recordings) -> Iterator[Example]     examples that our own network has to make
+    predictions(runner, blocks, form) -> Iterator[np.ndarray]  who speaks in a recording that is given in blocks of
+                                                      samples: (frame, speaker) probabilities, FRAME_S seconds each
     """
 
     FILES: tuple[tuple[str, ...], ...]

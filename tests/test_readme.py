@@ -1,5 +1,6 @@
 """What the README shows is run, on one variant, and its table names only what is declared."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -69,6 +70,34 @@ def test_the_mil_commands_do_what_the_readme_says(out: Path, tmp_path: Path) -> 
             [sys.executable, *words[1:]], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
         )
         assert done.returncode == 0, (command, done.stderr)
+
+
+@needs_fixtures
+@pytest.mark.slow
+def test_the_other_commands_do_what_the_readme_says(out: Path, tmp_path: Path) -> None:
+    """Diarization, the checks and the passes by hand, in a folder that holds what they name."""
+    if not (out / VARIANT).is_dir():
+        pytest.skip("the build of the test before is not there")
+    import soundfile
+
+    samples, rate_hz = soundfile.read(FIXTURES / "audio" / "sample.wav", stop=12 * 16000)
+    (tmp_path / "recordings").mkdir()
+    for name in ("talk.wav", "recordings/sample.wav"):
+        soundfile.write(tmp_path / name, samples, rate_hz)
+    (tmp_path / "recordings" / "sample.rttm").write_text((FIXTURES / "audio" / "sample.rttm").read_text())
+    (tmp_path / "artifacts").symlink_to(out)
+    for name in ("model.mlpackage", "old.mlpackage", "new.mlpackage"):
+        (tmp_path / name).symlink_to(out / VARIANT / "pyannote_segmentation.mlpackage")
+    (tmp_path / "diarize.py").symlink_to(ROOT / "diarize.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for command in [*commands("python diarize"), *commands("python -m verify"), *commands("python -m optimizations")]:
+        words = shlex.split(command, comments=True)
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert (tmp_path / "talk.rttm").read_text().startswith("SPEAKER talk 1 ")
+    assert (tmp_path / "pictures" / "talk.svg").is_file()
 
 
 def test_the_table_names_only_what_is_declared() -> None:

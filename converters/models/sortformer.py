@@ -5,7 +5,7 @@ normalises behind its layers (nvidia/diar_streaming_sortformer_4spk-v2, v2.1, an
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from converters.networks.sortformer.layout import (
 )
 from converters.networks.sortformer.stand_in import stand_in
 from diarization.audio import resampled
+from diarization.streaming.drive import stream
 from diarization.streaming.examples import FEATURES, feature_frames
 from diarization.streaming.examples import drive as run_stream
 from diarization.streaming.state import StreamingParameters
@@ -35,7 +36,7 @@ from pipeline.types import Arrays, Example, QuernError, Recording, Runner, Tenso
 
 FILES = (("*.nemo",),)
 
-_FRAME_S = SUBSAMPLING * HOP / RATE_HZ
+FRAME_S = SUBSAMPLING * HOP / RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def metadata(form: Form) -> dict[str, str]:
     if form.kind == "preprocessor":
         window = {"sample_rate_hz": RATE_HZ, "window_s": form.window_s, "mel_features": form.mels}
         return {name: f"{value:g}" for name, value in window.items()}
-    shared = {"subsampling_factor": str(SUBSAMPLING), "frame_duration": f"{_FRAME_S:g}"}
+    shared = {"subsampling_factor": str(SUBSAMPLING), "frame_duration": f"{FRAME_S:g}"}
     if form.kind == "offline":
         return shared | {"window_s": f"{form.window_s:g}", "mel_feature_frames": str(form.mel_frames)}
     lengths = {
@@ -311,6 +312,21 @@ def drive(runner: Runner, inputs: Arrays, form: Form) -> Arrays:
     if form.kind == "offline":
         return {name: preds[0, : halved(int(inputs["mel_length"][0]))] for name, preds in found.items()}
     return found
+
+
+def predictions(runner: Runner, blocks: Iterable[np.ndarray], form: Form) -> Iterator[np.ndarray]:
+    """Yield who speaks in a recording (frame, speaker), as probabilities, FRAME_S seconds each, as it is heard.
+
+    blocks   samples (sample,) at RATE_HZ
+
+    Raises QuernError for a form that hears a window and not a stream.
+    """
+    from converters.networks.sortformer.mel_stream import mel_blocks
+
+    if form.kind != "streaming":
+        raise QuernError(f"form.kind: a recording is streamed, and this is the {form.kind} form; take a streaming one")
+    for turn in stream(runner, mel_blocks(blocks, form.mels), streaming_parameters(form)):
+        yield turn.preds
 
 
 def streaming_parameters(form: Form) -> StreamingParameters:
