@@ -14,7 +14,9 @@ from pipeline.types import QuernError
 COMMANDS = {
     "contract": "hold bundles, packages and parameter files against what the apps that load them require",
     "der": "score who spoke when, as an artifact finds it or as a file has it, against labels",
+    "provenance": "say whether a release is intact: every file what its provenance says, none missing or added",
     "lint": "say which operations would leave the Neural Engine and why, and what would fail or lose precision",
+    "release": "hold a new release against the old one: what it does worse, on the same recordings",
 }
 
 FOUND, USAGE, ENVIRONMENT, INTERRUPTED = 1, 2, 4, 130
