@@ -82,7 +82,9 @@ def _state(weights_dir: Path) -> Arrays:
 
 def _converted(weights_dir: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield an artifact for each contender whose format is installed."""
-    module = segmentation.load(_state(weights_dir), FORM)
+    state = _state(weights_dir)
+    module = segmentation.load(state, FORM)
+    module.trained = state  # type: ignore[assignment]
     inputs, outputs = segmentation.inputs(FORM), segmentation.outputs(FORM)
     for name, (format_name, options, _) in FORMATS.items():
         target = plugins.format_(format_name)

@@ -43,7 +43,11 @@ def _difference(package: Path, function: str, part: Path) -> str:
         return "missing"
     arrays = _noise(alone)
     expected, found = alone.run(arrays), whole.run(arrays, function=function)
-    differing = [name for name in expected if not np.array_equal(expected[name], found.get(name), equal_nan=True)]
+    differing = [
+        name
+        for name in expected
+        if name not in found or not np.array_equal(expected[name], found[name], equal_nan=True)
+    ]
     return f"{', '.join(differing)} differ" if differing else ""
 
 

@@ -65,7 +65,7 @@ def convert(
         # A pass compares ranges of types in the narrower one, where the end of the wider is infinite, as it should be.
         warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)
         draft = Path(scratch) / "draft.mlpackage"
-        with _seldom_validated():
+        with _seldom_validated(), _sliced_constants_kept(module):
             model = ct.convert(
                 _traced(module, inputs),
                 inputs=[_declared(ct, tensor, i) for i, tensor in enumerate(inputs)],
@@ -104,6 +104,35 @@ def _seldom_validated() -> Iterator[None]:
         yield
     finally:
         Program.validate = validate
+
+
+@contextmanager
+def _sliced_constants_kept(module: Any) -> Iterator[None]:
+    """Leave slices of constants in the program, where a part of the module declares `slices_constants = True`.
+
+    Folded, each would be a constant of its own; kept, programs that slice equal constants differently share them.
+    """
+    from coremltools.converters.mil.mil import Var
+
+    is_foldable = Var.can_be_folded_to_const
+
+    def is_foldable_and_no_slice(variable: Any) -> bool:
+        return is_foldable(variable) and not _is_slice(variable)
+
+    if any(getattr(part, "slices_constants", False) for part in module.modules()):
+        Var.can_be_folded_to_const = is_foldable_and_no_slice
+    try:
+        yield
+    finally:
+        Var.can_be_folded_to_const = is_foldable
+
+
+def _is_slice(variable: Any) -> bool:
+    """Return whether a variable is part of another, in any precision; of vectors, which are shapes, none counts."""
+    operation = variable.op
+    while operation is not None and operation.op_type == "cast":
+        operation = operation.x.op
+    return operation is not None and operation.op_type == "slice_by_index" and variable.rank > 1
 
 
 def _check_types(tensors: Sequence[Tensor], target: str) -> None:

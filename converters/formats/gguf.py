@@ -16,15 +16,15 @@ TOOLS = ("gguf", "ggml_python")
 class Options:
     """How the tensors are stored.
 
-    precision   type of matrices and kernels; vectors are always fp32
+    precision   type of matrices and kernels, with vectors in fp32 always; or fp64 for all, in which runtimes read PLDA
     """
 
-    precision: Literal["fp32", "fp16"] = "fp16"
+    precision: Literal["fp64", "fp32", "fp16"] = "fp16"
 
 
 def exact(options: Options) -> Options:
     """Return the options that convert without loss of precision."""
-    return replace(options, precision="fp32")
+    return options if options.precision == "fp64" else replace(options, precision="fp32")
 
 
 def missing() -> str:
@@ -45,12 +45,16 @@ def convert(
 
     metadata   strings that the file carries as `quern.<name>`, beside the keys that runtimes read
 
-    Raises QuernError for a network that has no layout, and for a declared type that runtimes cannot take or return.
+    `module.trained` has to hold the tensors of the checkpoint. Raises QuernError for a network that has no layout, or
+    none in this precision, and for a declared type that runtimes cannot take or return.
     """
     from converters.gguf_layouts.choose import layout_of
     from converters.gguf_layouts.write import write
 
     layout = layout_of(module)
+    if options.precision not in layout.PRECISIONS:
+        known = " or ".join(layout.PRECISIONS)
+        raise QuernError(f"{layout.ARCHITECTURE}: precision {options.precision}; its runtimes read {known}")
     for tensor in (*inputs, *outputs):
         if tensor.dtype != "float32":
             raise QuernError(f"{tensor.name}: declared {tensor.dtype}; ggml runtimes take and return float32")

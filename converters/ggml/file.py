@@ -1,11 +1,13 @@
 """GGUF files as ggml reads them: architecture, keys, and tensors that graphs refer to."""
 
 import ctypes
+import math
 import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from ggml import ggml
 
 from converters.ggml.graph import Tensor, extents
@@ -71,6 +73,12 @@ class GgufFile:
         return {
             name: tuple(reversed(extents(tensor)[: ggml.ggml_n_dims(tensor)])) for name, tensor in self.tensors.items()
         }
+
+    def doubles(self, name: str) -> np.ndarray:
+        """Return a copy of an F64 tensor, as numpy has it."""
+        tensor = self.tensors[name].contents
+        content = ctypes.string_at(tensor.data, 8 * math.prod(self.shapes[name]))
+        return np.frombuffer(content, np.float64).reshape(self.shapes[name])
 
     def check(
         self,

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from converters.ggml.file import GgufFile
-from converters.ggml.graph import Session
 from pipeline.types import Arrays, QuernError, Runner
 
 
 def network_runner(path: Path, widened: bool) -> Runner:
     """Return the network of a file; its graph is built for the first shapes of inputs, and again when they change."""
     file, network = _opened(path)
-    sessions: dict[tuple[tuple[str, tuple[int, ...]], ...], Session] = {}
+    sessions: dict[tuple[tuple[str, tuple[int, ...]], ...], Any] = {}
 
     def run(arrays: Arrays) -> Arrays:
         shapes = {name: array.shape for name, array in arrays.items()}
@@ -34,10 +34,10 @@ def network_layers(path: Path, widened: bool, arrays: Arrays) -> Arrays:
 
 def _opened(path: Path) -> tuple[GgufFile, ModuleType]:
     """Return a file, checked, and the module that runs networks of its architecture."""
-    from converters.ggml import pyannet, wespeaker
+    from converters.ggml import plda, pyannet, wespeaker
 
     file = GgufFile(path)
-    networks = {network.layout.ARCHITECTURE: network for network in (pyannet, wespeaker)}
+    networks = {network.layout.ARCHITECTURE: network for network in (pyannet, wespeaker, plda)}
     if file.architecture not in networks:
         raise QuernError(f"{path}: architecture {file.architecture!r}; expected {' or '.join(networks)}")
     networks[file.architecture].check(file)

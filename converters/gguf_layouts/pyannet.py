@@ -3,17 +3,18 @@
 Matrices and kernels are F16 and vectors F32, or all is F32. The runtimes read the LSTM's weights as F16 whatever the
 file says, so a file that is all F32 is for exact comparison. They also halve the waveform, offset and all, before the
 first convolution: on 105 windows of real recordings that keeps 99.785 % of the frames' classes, and 99.99 % where the
-waveform stays whole, as in our runner.
+waveform stays whole, as in our runner. The tensors are the checkpoint's, for our network has moved the offset of the
+waveform behind the first convolution, where the format has no place for it.
 Source: the loader of github.com/predict-woo/pyannote-ggml, models/segmentation-ggml/src/model.cpp.
 """
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from converters.gguf_layouts.contents import Contents
+from converters.gguf_layouts.trained import trained_tensors
 from converters.networks.pyannet_layout import (
     BAND_HZ,
     FILTERS,
@@ -24,12 +25,12 @@ from converters.networks.pyannet_layout import (
     parameter_shapes,
     sizes_of,
 )
-from pipeline.types import Arrays
 
 if TYPE_CHECKING:
     from converters.networks.pyannet import PyanNet
 
 ARCHITECTURE = "pyannet"
+PRECISIONS = ("fp32", "fp16")
 
 _FILTERS = "sincnet.0.conv.weight"
 
@@ -56,9 +57,12 @@ def shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 def contents(network: "PyanNet", precision: str) -> Contents:
     """Return what the file of a network holds; with precision "fp16" its matrices and kernels are halved."""
-    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    tensors = {_renamed(name): tensor for name, tensor in _with_offset_before(state).items()}
-    sizes = sizes_of({name: tensor.shape for name, tensor in tensors.items()})
+    from converters.networks.pyannet import sinc_filters
+
+    trained = trained_tensors(network)
+    sizes = sizes_of({name: tensor.shape for name, tensor in trained.items()})
+    tensors = {_FILTERS: sinc_filters(trained[LOW_HZ], trained[BAND_HZ])}
+    tensors |= {_renamed(name): tensor for name, tensor in trained.items() if name not in (LOW_HZ, BAND_HZ)}
     if precision == "fp16":
         tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     return Contents(ARCHITECTURE, keys(sizes), tensors)
@@ -85,19 +89,6 @@ def halved_with_sums(filters: np.ndarray) -> np.ndarray:
         halved[..., tap] = wanted
         carried = wanted - halved[..., tap]
     return halved
-
-
-def _with_offset_before(state: Mapping[str, np.ndarray]) -> Arrays:
-    """Return a state whose offset of the waveform stands before the first convolution, as trained, not behind it.
-
-    Our network has turned it into a bias for each filter, which is the filter's sum times the offset, and the format
-    has no place for that. The offset is what fits all biases best; rounded, it is the trained one.
-    """
-    filters, bias = state["sincnet.conv1d.0.weight"], state["sincnet.conv1d.0.bias"]
-    sums = filters.astype(np.float64).sum(axis=(1, 2))  # (filter,)
-    offset = np.float32(sums @ bias / (sums @ sums))
-    moved = {name: tensor for name, tensor in state.items() if name != "sincnet.conv1d.0.bias"}
-    return moved | {"sincnet.wav_norm1d.bias": np.array([offset])}
 
 
 def _renamed(name: str) -> str:

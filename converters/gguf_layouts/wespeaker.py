@@ -1,8 +1,8 @@
 """WeSpeaker's ResNet34 as ggml runtimes for pyannote embeddings load it: architecture `wespeaker_resnet34`.
 
-Kernels and the matrix of the last layer are F16 and vectors F32, or all is F32. Our network has its batch
-normalisations folded into the convolutions, and so has the file: what stands there as a normalisation adds a bias and
-does nothing else. The filter bank follows from its definition, and runtimes bring their own.
+Kernels and the matrix of the last layer are F16 and vectors F32, or all is F32. Runtimes normalise batches behind the
+convolutions, as in training, and our network has that folded into them: the tensors are the checkpoint's, not ours.
+The filter bank follows from its definition, and runtimes bring their own.
 Source: the loader of github.com/predict-woo/pyannote-ggml, embedding-ggml/src/model.cpp.
 """
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from converters.gguf_layouts.contents import Contents
+from converters.gguf_layouts.trained import trained_tensors
 from converters.networks.wespeaker_layout import (
     DIMENSION,
-    EPSILON,
     FRAME_SAMPLES,
     HOP_SAMPLES,
     MEL_BANDS,
     RATE_HZ,
-    convolutions,
+    parameter_shapes,
 )
-from pipeline.types import Arrays
 
 if TYPE_CHECKING:
     from converters.networks.wespeaker import WeSpeaker
 
 ARCHITECTURE = "wespeaker_resnet34"
+PRECISIONS = ("fp32", "fp16")
 
 KEYS = {
     "wespeaker.sample_rate": RATE_HZ,
@@ -39,19 +39,8 @@ KEYS = {
 
 def contents(network: "WeSpeaker", precision: str) -> Contents:
     """Return what the file of a network holds; with precision "fp16" its matrices and kernels are halved."""
-    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    tensors: Arrays = {}
-    for convolution, norm, _ in convolutions():
-        name = convolution.replace("resnet.", "trunk.", 1)
-        tensors[f"{convolution}.weight"] = state[f"{name}.weight"]
-        tensors |= {f"{norm}.{part}": values for part, values in _bias_alone(state[f"{name}.bias"]).items()}
-    tensors |= {f"resnet.{name}": state[name] for name in ("seg_1.weight", "seg_1.bias")}
+    trained = trained_tensors(network)
+    tensors = {name: trained[name] for name in parameter_shapes()}
     if precision == "fp16":
         tensors = {name: t.astype(np.float16) if t.ndim > 1 else t for name, t in tensors.items()}
     return Contents(ARCHITECTURE, KEYS, tensors)
-
-
-def _bias_alone(bias: np.ndarray) -> Arrays:
-    """Return the statistics of a batch normalisation that adds a bias: √(variance + ε) is one."""
-    one = np.ones_like(bias)
-    return {"weight": one, "bias": bias, "running_mean": 0 * one, "running_var": one - np.float32(EPSILON)}

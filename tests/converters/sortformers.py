@@ -31,6 +31,21 @@ STREAMING = Form(chunk=3, right=2, fifo=10, spkcache=24, update_period=7, width=
 OFFLINE = Form(kind="offline", window_s=2.0, width=32, mels=16)
 PREPROCESSOR = Form(kind="preprocessor", window_s=2.0, width=32, mels=16)
 
+# The longest published context, in the smallest network.
+LONGEST = Form(chunk=340, right=40, update_period=300, width=8, mels=8)
+SMALLEST = Sizes(
+    mels=8,
+    channels=2,
+    width=8,
+    inner=8,
+    conformer_layers=1,
+    conformer_heads=2,
+    narrow=8,
+    narrow_inner=8,
+    transformer_layers=1,
+    transformer_heads=2,
+)
+
 
 def tiny_state(seed: int = 1) -> Arrays:
     return stand_in(TINY, seed)

@@ -11,7 +11,7 @@ from torch import nn
 pytest.importorskip("gguf", reason="gguf is not installed; pip install -e '.[gguf]'")
 pytest.importorskip("ggml", reason="ggml-python is not installed; pip install -e '.[gguf]'")
 
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader
 
 from converters.formats import gguf
 from converters.formats.gguf import Options
@@ -21,6 +21,7 @@ from converters.models.segmentation import Form
 from converters.networks.pyannet import sinc_filters
 from diarization.audio import read_recording
 from pipeline.types import QuernError
+from tests.converters.gguf_files import DAMAGE, refusal, rewritten
 from tests.converters.layer_outputs import pyannet_layers
 from tests.fixtures import FIXTURES, needs_fixtures
 
@@ -37,7 +38,9 @@ def _windows(hop=1):
 
 
 def _converted(folder, options=None, state=None, form=SHORT):
-    network = segmentation.load(state or segmentation.synthetic(0), form)
+    state = state or segmentation.synthetic(0)
+    network = segmentation.load(state, form)
+    network.trained = state
     destination = folder / "model.gguf"
     inputs, outputs = segmentation.inputs(form), segmentation.outputs(form)
     gguf.convert(
@@ -105,12 +108,12 @@ def test_the_file_is_what_the_public_runtime_loads(precision, request):
 
 
 def test_tensors_are_the_trained_ones(single):
-    """The filters are the computed ones, and the offset that our network moves behind them is back before them."""
+    """The filters are the computed ones; the offset of the waveform stands before them, and not behind, as in ours."""
     state = segmentation.synthetic(0)
     found = {tensor.name: tensor.data for tensor in GGUFReader(single[1]).tensors}
     low, band = (state[f"sincnet.conv1d.0.filterbank.{name}_hz_"] for name in ("low", "band"))
     np.testing.assert_array_equal(found["sincnet.0.conv.weight"], sinc_filters(low, band))
-    np.testing.assert_allclose(found["sincnet.wav_norm.bias"], state["sincnet.wav_norm1d.bias"], rtol=1e-6)
+    np.testing.assert_array_equal(found["sincnet.wav_norm.bias"], state["sincnet.wav_norm1d.bias"])
     np.testing.assert_array_equal(found["lstm.weight_hh_l2_reverse"], state["lstm.weight_hh_l2_reverse"])
     np.testing.assert_array_equal(found["sincnet.2.conv.weight"], state["sincnet.conv1d.2.weight"])
 
@@ -187,67 +190,29 @@ def test_exact_options_are_single_precision():
     assert gguf.missing() == ""
 
 
-def _rewritten(path, architecture="pyannet", key=None, tensor=None):
-    """Write the file at `path` again with one thing changed: a key's value, or a tensor (None removes it)."""
-    reader = GGUFReader(path)
-    other = path.with_name("other.gguf")
-    writer = GGUFWriter(other, architecture)
-    for name, field in reader.fields.items():
-        if name.startswith("pyannet."):
-            writer.add_uint32(name, key[1] if key and key[0] == name else field.contents())
-    tensors = {found.name: found.data for found in reader.tensors} | (tensor or {})
-    for name, array in tensors.items():
-        if array is not None:
-            writer.add_tensor(name, np.ascontiguousarray(array))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return other
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"architecture": "llama"}, "architecture 'llama'; expected pyannet or wespeaker_resnet34"),
-        ({"key": ("pyannet.num_classes", 9)}, "pyannet.num_classes is 9, and its tensors make it 7"),
-        ({"tensor": {"linear.1.bias": np.zeros(3, np.float32)}}, r"linear.1.bias: expected shape \[128\], found \[3\]"),
-        ({"tensor": {"linear.1.bias": np.zeros(128, np.float64)}}, "linear.1.bias: expected F32 or F16, found F64"),
-        ({"tensor": {"classifier.bias": None}}, "classifier.bias is missing"),
-        ({"tensor": {"more": np.zeros(3, np.float32)}}, "unexpected tensor 'more'"),
+        ({"architecture": "llama"}, "architecture 'llama'; expected pyannet or wespeaker_resnet34 or plda"),
+        ({"keys": {"pyannet.num_classes": 9}}, "pyannet.num_classes is 9, and its tensors make it 7"),
+        ({"tensors": {"linear.1.bias": np.zeros(3, np.float32)}}, "linear.1.bias: expected shape [128], found [3]"),
+        ({"tensors": {"linear.1.bias": np.zeros(128)}}, "linear.1.bias: expected F32 or F16, found F64"),
+        ({"tensors": {"classifier.bias": None}}, "classifier.bias is missing"),
+        ({"tensors": {"more": np.zeros(3, np.float32)}}, "unexpected tensor 'more'"),
     ],
 )
 def test_files_of_another_network_are_refused(half, tmp_path, change, expected):
     """Architecture, keys, shapes, types, names: one sentence with the file's name."""
-    path = tmp_path / "model.gguf"
-    path.write_bytes(half[1].read_bytes())
-    other = _rewritten(path, **change)
-    with pytest.raises(QuernError, match=expected) as caught:
-        gguf.runner(other, "declared")
-    assert str(other) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    other = rewritten(half[1], tmp_path / "other.gguf", **change)
+    assert expected in refusal(gguf.runner, other, QuernError)
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (lambda content: content[:-1000], "damaged or truncated GGUF file"),
-        (lambda content: content[:3000], "damaged or truncated GGUF file"),
-        (lambda content: content[:6], "damaged or truncated GGUF file"),
-        (lambda content: b"", "not a GGUF file"),
-        (lambda content: b"PK\x03\x04" + content[4:], "not a GGUF file"),
-        (lambda content: content[:4] + (2).to_bytes(4, "little") + content[8:], "GGUF version 2; expected 3"),
-        (lambda content: content[:4] + (3).to_bytes(4, "big") + content[8:], "GGUF version 50331648; expected 3"),
-    ],
-)
+@pytest.mark.parametrize(("damage", "expected"), DAMAGE)
 def test_damaged_files_are_refused(half, tmp_path, capfd, damage, expected):
     """Truncated, foreign, of another version: one sentence, and ggml's own lines are not printed."""
     path = tmp_path / "damaged.gguf"
     path.write_bytes(damage(half[1].read_bytes()))
-    with pytest.raises(QuernError, match=expected) as caught:
-        gguf.runner(path, "declared")
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert expected in refusal(gguf.runner, path, QuernError)
     assert capfd.readouterr().err == ""
 
 
@@ -265,11 +230,20 @@ def test_audio_of_another_shape_is_refused(half, shape):
 
 
 def test_networks_without_a_layout_are_refused(tmp_path):
-    """By the name of their class; and half-precision inputs, which no runtime takes."""
+    """By the name of their class; and double precision and half-precision inputs, which no runtime takes."""
     with pytest.raises(QuernError, match="Linear: no GGUF layout"):
         gguf.convert(nn.Linear(2, 2), (), (), {}, Options(), tmp_path / "model.gguf")
+    with pytest.raises(QuernError, match="pyannet: precision fp64; its runtimes read fp32 or fp16"):
+        _converted(tmp_path, Options("fp64"))
     with pytest.raises(QuernError, match="audio: declared float16"):
         _converted(tmp_path, form=Form(window_s=2.0, io="fp16"))
+
+
+def test_networks_without_the_trained_tensors_are_refused(tmp_path):
+    """Ours have folded some away, and runtimes want them as they were."""
+    network = segmentation.load(segmentation.synthetic(0), SHORT)
+    with pytest.raises(QuernError, match="PyanNet: a GGUF file holds the tensors of the checkpoint"):
+        gguf.convert(network, (), (), {}, Options(), tmp_path / "model.gguf")
 
 
 ALONE = """

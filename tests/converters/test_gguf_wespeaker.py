@@ -14,10 +14,12 @@ from converters.formats.gguf import Options
 from converters.models import wespeaker
 from converters.models.wespeaker import Form
 from pipeline.types import QuernError
+from tests.converters.gguf_files import DAMAGE, refusal, rewritten
 
 
 def _converted(folder, precision):
     network = wespeaker.load(wespeaker.synthetic(0), Form())
+    network.trained = wespeaker.synthetic(0)
     path = folder / f"{precision}.gguf"
     gguf.convert(network, wespeaker.inputs(Form()), wespeaker.outputs(Form()), {}, Options(precision), path)
     return network, path
@@ -80,20 +82,12 @@ def test_the_file_is_what_the_public_runtime_loads(half):
     assert reader.fields["general.architecture"].contents() == "wespeaker_resnet34"
 
 
-def test_a_convolution_and_its_normalisation_are_the_trained_ones(single):
-    """The normalisation in the file, with its ε, after the convolution in the file: upstream's for every channel."""
+def test_tensors_are_the_trained_ones(single, half):
+    """To the bit, batch normalisations among them; in half precision the vectors still are."""
     state = wespeaker.synthetic(0)
-    file = {tensor.name: tensor.data for tensor in GGUFReader(single[1]).tensors}
-
-    def channels(tensors):
-        norm = {n: tensors[f"resnet.layer3.0.bn2.{n}"] for n in ("weight", "bias", "running_mean", "running_var")}
-        gain = norm["weight"] / np.sqrt(norm["running_var"] + 1e-5)
-        return tensors["resnet.layer3.0.conv2.weight"] * gain[:, None, None, None], norm["bias"] - norm[
-            "running_mean"
-        ] * gain
-
-    for found, wanted in zip(channels(file), channels(state), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+    for _, path in (single, half):
+        for tensor in GGUFReader(path).tensors:
+            np.testing.assert_array_equal(tensor.data, state[tensor.name].astype(tensor.data.dtype))
 
 
 @pytest.mark.slow
@@ -123,3 +117,29 @@ def test_inputs_of_another_shape_are_refused(half, change):
     arrays = {name: array for name, array in (_inputs() | change).items() if array is not None}
     with pytest.raises(QuernError, match=f"{next(iter(change))} of shape"):
         gguf.runner(half[1], "declared")(arrays)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"architecture": "pyannet"}, "tensor sincnet.0.conv.weight is missing"),
+        ({"architecture": "resnet34"}, "architecture 'resnet34'; expected pyannet or wespeaker_resnet34 or plda"),
+        ({"keys": {"wespeaker.num_mel_bins": 40}}, "wespeaker.num_mel_bins is 40, and its tensors make it 80"),
+        ({"tensors": {"resnet.bn1.bias": np.zeros(16, np.float32)}}, "expected shape [32], found [16]"),
+        ({"tensors": {"resnet.seg_1.bias": np.zeros(256)}}, "resnet.seg_1.bias: expected F32 or F16, found F64"),
+        ({"tensors": {"resnet.layer4.2.bn2.running_var": None}}, "resnet.layer4.2.bn2.running_var is missing"),
+        ({"tensors": {"resnet.seg_2.bias": np.zeros(256, np.float32)}}, "unexpected tensor 'resnet.seg_2.bias'"),
+    ],
+)
+def test_files_of_another_network_are_refused(half, tmp_path, change, expected):
+    """Architecture, keys, shapes, types, names: one sentence with the file's name."""
+    other = rewritten(half[1], tmp_path / "other.gguf", **change)
+    assert expected in refusal(gguf.runner, other, QuernError)
+
+
+@pytest.mark.parametrize(("damage", "expected"), DAMAGE)
+def test_damaged_files_are_refused(half, tmp_path, damage, expected):
+    """Truncated, foreign, of another version: one sentence."""
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(damage(half[1].read_bytes()))
+    assert expected in refusal(gguf.runner, path, QuernError)

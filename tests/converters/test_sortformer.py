@@ -1,5 +1,6 @@
 """Sortformer: held against NeMo's, its stand-in, and what its plugin declares."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import mil
 from converters.formats import coreml
 from converters.models import sortformer
 from converters.models.sortformer import Form
@@ -17,11 +19,15 @@ from converters.networks.sortformer.mel_tables import hann, slaney_filters
 from converters.networks.sortformer.stand_in import stand_in
 from diarization.audio import read_recording
 from diarization.streaming.examples import FEATURES
-from mil.package import read_package
+from mil.package import read_package, write_package
+from mil.traverse import block_of
+from optimizations import palettize
 from pipeline.types import QuernError, Recording
 from tests.converters.sortformers import (
+    LONGEST,
     OFFLINE,
     PREPROCESSOR,
+    SMALLEST,
     STREAMING,
     TINY,
     configuration,
@@ -32,6 +38,7 @@ from tests.converters.sortformers import (
     write_nemo,
 )
 from tests.fixtures import FIXTURES, needs_fixtures
+from verify.linting.lint import lint
 
 ROOT = Path(__file__).parents[2]
 
@@ -357,8 +364,8 @@ def test_no_recordings_no_examples():
     assert [list(sortformer.examples(form, [])) for form in (STREAMING, OFFLINE, PREPROCESSOR)] == [[], [], []]
 
 
-def _converted(path, form, options):
-    network = sortformer.load(tiny_state(), form)
+def _converted(path, form, options, state=None):
+    network = sortformer.load(state or tiny_state(), form)
     coreml.convert(network, sortformer.inputs(form), sortformer.outputs(form), sortformer.metadata(form), options, path)
     return path
 
@@ -397,6 +404,94 @@ def test_half_precision_keeps_the_decisions(tmp_path):
     inputs, network = step_inputs(STREAMING, FILLED[0]), sortformer.load(tiny_state(), STREAMING)
     wanted = run(network, inputs, _names(STREAMING))["speaker_preds"]
     assert ((program(inputs)["speaker_preds"] > 0.5) == (wanted > 0.5)).mean() > 0.95
+
+
+@pytest.fixture(scope="module")
+def longest(tmp_path_factory):
+    """The longest published context in half precision."""
+    path = tmp_path_factory.mktemp("longest") / "step.mlpackage"
+    return _converted(path, LONGEST, coreml.Options("fp16"), stand_in(SMALLEST, 0))
+
+
+def _part(package, given, wanted, path):
+    """Write the part of a program that makes one output of one input; return it, to be run as the program declares."""
+    spec = read_package(package).spec
+    (function,) = spec.mlProgram.functions.values()
+    block = block_of(function)
+    needed, kept = {wanted}, []
+    for operation in reversed(block.operations):
+        if needed.intersection(output.name for output in operation.outputs):
+            kept.append(operation)
+            needed.update(a.name for argument in operation.inputs.values() for a in argument.arguments if a.name)
+    for features, name in (
+        (function.inputs, given),
+        (spec.description.input, given),
+        (spec.description.output, wanted),
+    ):
+        remaining = [feature for feature in features if feature.name == name]
+        del features[:]
+        features.extend(remaining)
+    del block.operations[:]
+    block.operations.extend(reversed(kept))
+    block.outputs[:] = [wanted]
+    weights = {f"weights/{file.name}": file for file in package.rglob("weight.bin")}
+    write_package(spec, weights, path)
+    return coreml.runner(path, "declared")
+
+
+def test_half_precision_counts_every_length(longest, tmp_path):
+    """Frames of a chunk, from none to all of 381: half precision tells whole numbers apart only up to 2048."""
+    given, wanted = "chunk_lengths", "chunk_pre_encoder_lengths_out"
+    count = _part(longest, given, wanted, tmp_path / "count.mlpackage")
+    found = [int(count({given: np.array([length], np.int32)})[wanted][0]) for length in range(8 * 381 + 1)]
+    assert found == [-(-length // 8) for length in range(8 * 381 + 1)]
+
+
+def test_half_precision_counts_the_frames_of_audio(tmp_path):
+    """At the edges of frames all over a window of 30.72 s, whose samples half precision cannot count at all."""
+    form = replace(PREPROCESSOR, window_s=30.72)
+    package = _converted(tmp_path / "mel.mlpackage", form, coreml.Options("fp16"))
+    count = _part(package, "audio_length", "mel_length", tmp_path / "count.mlpackage")
+    lengths = [n for edge in range(0, 3073, 64) for n in (160 * edge - 1, 160 * edge, 160 * edge + 1) if n >= 0]
+    lengths = [n for n in lengths if n <= form.samples]
+    found = [int(count({"audio_length": np.array([n], np.int32)})["mel_length"][0]) for n in lengths]
+    assert found == [n // 160 for n in lengths]
+
+
+def test_nothing_in_a_long_context_is_too_long_for_the_neural_engine(longest):
+    """No axis of all scores, none of which it could address, and no division of lengths in half precision."""
+    rules = {finding.rule.id for finding in lint(mil.load(longest)).findings}
+    assert not rules & {"D1", "P3"}
+
+
+def _weight_bytes(path):
+    (file,) = path.rglob("weight.bin")
+    return file.stat().st_size
+
+
+def test_contexts_are_functions_over_one_set_of_weights(package, tmp_path):
+    """In palettes too: another context costs no weights, and each function says what its own program says."""
+    other = replace(STREAMING, fifo=20)
+    parts = {"short": package, "long": _converted(tmp_path / "long.mlpackage", other, coreml.Options("fp32"))}
+    packed = {name: tmp_path / f"{name}-w6.mlpackage" for name in parts}
+    folders = (tmp_path / f"palette{n}" for n in itertools.count())
+
+    def anew(recipe, make):
+        folder = next(folders)
+        folder.mkdir()
+        make(folder)
+        return folder
+
+    for name, destination in packed.items():
+        palettize.apply(parts[name], palettize.Options(nbits=6, exclude=("conv",)), anew, destination)
+    for i, sources in enumerate((parts, packed)):
+        whole = tmp_path / f"whole{i}.mlpackage"
+        coreml.merge(sources, "short", whole)
+        assert _weight_bytes(whole) < 1.01 * max(map(_weight_bytes, sources.values()))
+        for name, form in (("short", STREAMING), ("long", other)):
+            inputs = step_inputs(form, FILLED[2])
+            alone, found = mil.load(sources[name]).run(inputs), mil.load(whole).run(inputs, function=name)
+            assert all(np.array_equal(found[output], alone[output]) for output in alone)
 
 
 @pytest.mark.parametrize("form", [OFFLINE, PREPROCESSOR], ids=["offline", "preprocessor"])

@@ -12,21 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from converters.networks.sortformer.layout import Sizes
+from converters.networks.sortformer.layout import REACH, Sizes
 
 
 def positions(width: int, frames: int) -> np.ndarray:
-    """Return the encoding (2·frames − 1, width) of each distance, from frames − 1 (the key is earlier) downwards.
+    """Return the encoding (2·frames, width) of each distance, from `frames` (the key is earlier) down to 1 − frames.
 
     Even columns are sin(distance · 10000^(−column/width)), odd ones the cosine of their neighbour's angle. The network
     was trained with angles of hundreds of radians in float32, whose rounding is part of its encoding: so the angles are
     rounded as they were then, and all that follows is float64.
     Source: Vaswani et al. 2017, section 3.5.
     """
-    distance = np.arange(frames - 1, -frames, -1, dtype=np.float32)[:, np.newaxis]
+    distance = np.arange(frames, -frames, -1, dtype=np.float32)[:, np.newaxis]
     exponent = np.arange(0, width, 2, dtype=np.float32) * np.float32(-math.log(10000.0) / width)
     angle = (distance * np.exp(exponent.astype(np.float64)).astype(np.float32)).astype(np.float64)
-    return np.stack([np.sin(angle), np.cos(angle)], axis=2).reshape(2 * frames - 1, width)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=2).reshape(2 * frames, width)
 
 
 class FeedForward(nn.Module):
@@ -45,9 +45,13 @@ class RelativeAttention(nn.Module):
     """Attention to what a frame holds and to how far it is away.
 
     Queries, and the biases that they meet contents and distances with, come divided by √(width / heads).
+
+    The table of distances is that of REACH frames, of which fewer frames take the middle: so programs for different
+    numbers of frames have equal weights, which the functions of one model store once.
     """
 
-    distances: torch.Tensor  # (1, head, feature, distance), the encodings of all distances as this layer projects them
+    slices_constants = True
+    distances: torch.Tensor  # (1, head, feature, distance), the encodings of distances as this layer projects them
 
     def __init__(self, sizes: Sizes, frames: int) -> None:
         super().__init__()
@@ -56,7 +60,8 @@ class RelativeAttention(nn.Module):
         self.linear_q, self.linear_k, self.linear_v, self.linear_out = (nn.Linear(width, width) for _ in range(4))
         self.pos_bias_u = nn.Parameter(torch.empty(self.heads, 1, self.head))
         self.pos_bias_v = nn.Parameter(torch.empty(self.heads, 1, self.head))
-        self.register_buffer("distances", torch.empty(1, self.heads, self.head, 2 * frames - 1))
+        self.reach = max(frames, REACH)
+        self.register_buffer("distances", torch.empty(1, self.heads, self.head, 2 * self.reach))
 
     def forward(self, frames: torch.Tensor, unheard: torch.Tensor) -> torch.Tensor:
         """Return what each of the frames (1, frame, width) hears from the others.
@@ -64,8 +69,9 @@ class RelativeAttention(nn.Module):
         unheard   (frame,) added to the scores: 0, and for frames that are not filled a large negative number
         """
         query, key, value = (self._heads(linear(frames)) for linear in (self.linear_q, self.linear_k, self.linear_v))
+        near = self.distances[:, :, :, self.reach - self.frames : self.reach + self.frames]
         by_content = torch.matmul(query + self.pos_bias_u, key.transpose(2, 3))  # (1, head, query, key)
-        by_distance = self._by_key(torch.matmul(query + self.pos_bias_v, self.distances))
+        by_distance = self._by_key(torch.matmul(query + self.pos_bias_v, near))
         weights = torch.softmax(by_content + by_distance + unheard, dim=-1)
         heard = torch.matmul(weights, value).transpose(1, 2)  # (1, frame, head, feature)
         return self.linear_out(heard.reshape(1, self.frames, self.heads * self.head))
@@ -76,13 +82,13 @@ class RelativeAttention(nn.Module):
     def _by_key(self, scores: torch.Tensor) -> torch.Tensor:
         """Return scores (1, head, query, key) of scores (1, head, query, distance).
 
-        With n frames, key j stands in column n − 1 − i + j of row i. In one row behind the other, that is element
-        i·(2n − 2) + (n − 1) + j: without the first n − 1 elements, and in rows of 2n − 2, it is column j.
+        With n frames, key j stands in column n − i + j of row i, of 2n. In one row behind the other, that is element
+        n + i·(2n − 1) + j: without the first n elements, and in rows of 2n − 1, it is column j. To take off n elements
+        they are one row of n; so no axis is long, as one of all elements would be.
         """
         n = self.frames
-        flat = scores.reshape(1, self.heads, n * (2 * n - 1))
-        rows = flat[:, :, n - 1 : n - 1 + n * (2 * n - 2)].reshape(1, self.heads, n, 2 * n - 2)
-        return rows[:, :, :, :n]
+        narrow = scores.reshape(1, self.heads, 2 * n, n)[:, :, 1:]
+        return narrow.reshape(1, self.heads, n, 2 * n - 1)[:, :, :, :n]
 
 
 class Convolution(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from converters.networks.sortformer.conformer import positions
-from converters.networks.sortformer.layout import STRIDES, Sizes, halved, sizes_in
+from converters.networks.sortformer.layout import REACH, STRIDES, Sizes, halved, sizes_in
 from converters.networks.sortformer.mel import MelSpectrogram, mel_tensors
 from converters.networks.sortformer.network import Offline, Streaming
 
@@ -60,7 +60,7 @@ def _pre_encode(state: State, sizes: Sizes) -> State:
 def _head(state: State, sizes: Sizes, frames: int) -> State:
     modules = {"encoder_proj": "projection", "first_hidden_to_hidden": "hidden", "single_hidden_to_spks": "speakers"}
     tensors = _renamed(state, {f"sortformer_modules.{old}": f"head.{new}" for old, new in modules.items()})
-    distances = positions(sizes.width, frames)
+    distances = positions(sizes.width, max(frames, REACH))
     for layer in range(sizes.conformer_layers):
         found = _conformer(_below(state, f"encoder.layers.{layer}."), sizes, distances)
         tensors |= {f"head.conformer.{layer}.{name}": tensor for name, tensor in found.items()}

@@ -15,6 +15,9 @@ HOP = 160  # samples from one mel frame to the next: 10 ms
 FFT = 512
 SUBSAMPLING = 8  # mel frames in one frame of the network: 80 ms
 STRIDES = 3  # stages of the pre-encode that halve time and frequency
+# Frames of the longest low-latency context. Shorter ones hold its table of distances, so that
+# all share it; the high-latency context, half as long again, has its own rather than make every other larger.
+REACH = 390
 
 CONFORMER_HEADS = "settings.conformer_heads"
 TRANSFORMER_HEADS = "settings.transformer_heads"

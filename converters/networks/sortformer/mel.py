@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from converters.networks.sortformer.counting import counting
+from converters.networks.sortformer.counting import count, counting
 from converters.networks.sortformer.layout import FFT, HOP, Sizes
 from converters.networks.sortformer.mel_tables import hann, slaney_filters
 
@@ -17,7 +17,7 @@ class MelSpectrogram(nn.Module):
     """Pre-emphasis, short-time Fourier transform, power, mel bands, logarithm; each linear part is a convolution."""
 
     places: torch.Tensor  # (sample,)
-    frames: torch.Tensor  # (frame,)
+    ends: torch.Tensor  # (frame,), the first sample behind each frame
 
     def __init__(self, sizes: Sizes, samples: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class MelSpectrogram(nn.Module):
         self.fourier = nn.Conv1d(1, 2 * (FFT // 2 + 1), sizes.window, stride=HOP, bias=False)
         self.bands = nn.Conv1d(2 * (FFT // 2 + 1), sizes.mels, 1)
         self.register_buffer("places", counting(samples), persistent=False)
-        self.register_buffer("frames", counting(samples // HOP), persistent=False)
+        self.register_buffer("ends", (counting(samples // HOP) + 1) * HOP, persistent=False)
         before = sizes.window // 2  # a frame is centred on the first of its 160 samples
         self.margin = (before, sizes.window - before - HOP)
 
@@ -37,8 +37,8 @@ class MelSpectrogram(nn.Module):
         emphasised = self.emphasis(F.pad(audio.unsqueeze(1), (1, 0))) * (self.places < audio_length).to(audio.dtype)
         spectrum = self.fourier(F.pad(emphasised, self.margin))  # (1, real then imaginary, frame)
         mel = torch.log(self.bands(spectrum * spectrum))
-        filled = torch.div(audio_length, HOP, rounding_mode="floor").to(torch.int32)
-        return mel * (self.frames < filled).to(mel.dtype), filled
+        filled = self.ends <= audio_length
+        return mel * filled.to(mel.dtype), count(filled)
 
 
 def log_mel(audio: np.ndarray, mels: int) -> np.ndarray:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from converters.networks.sortformer.counting import counting
-from converters.networks.sortformer.layout import STRIDES, SUBSAMPLING, Sizes, halved
+from converters.networks.sortformer.counting import count, counting
+from converters.networks.sortformer.layout import STRIDES, Sizes, halved
 
 
 class PreEncode(nn.Module):
@@ -37,11 +37,13 @@ class PreEncode(nn.Module):
         for stage, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True), start=1):
             signal = F.relu(pointwise(depthwise(self._filled(signal, length, stage))))
         frames = self.out(self._filled(signal, length, STRIDES))  # (1, width, frame, 1)
-        filled = torch.div(length + (SUBSAMPLING - 1), SUBSAMPLING, rounding_mode="floor")
-        return frames.squeeze(3).transpose(1, 2), filled.to(torch.int32)
+        return frames.squeeze(3).transpose(1, 2), count(self._is_filled(length, STRIDES))
 
     def _filled(self, signal: torch.Tensor, length: torch.Tensor, stage: int) -> torch.Tensor:
-        return signal * (getattr(self, f"start_{stage}") < length).to(signal.dtype)
+        return signal * self._is_filled(length, stage).to(signal.dtype)
+
+    def _is_filled(self, length: torch.Tensor, stage: int) -> torch.Tensor:
+        return getattr(self, f"start_{stage}") < length
 
 
 def _starts(frames: int, stage: int) -> torch.Tensor:
