@@ -2,9 +2,12 @@
 
 import contextlib
 import fcntl
+import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from pipeline import references, report, schedule, steps, weights
 from pipeline.config import Matrix
@@ -92,6 +95,13 @@ def prune(matrix: Matrix, settings: Settings) -> int:
     with _store_in_use(settings.store, fcntl.LOCK_EX | fcntl.LOCK_NB):
         wanted = {step.key for built in schedule.fresh(matrix.variants, settings).values() for step in built.taken}
         return len(store.prune(wanted))
+
+
+def report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say that an error nobody foresaw is ours, and leave with the status that says so."""
+    traceback.print_exception(kind, error, trace)
+    print("This is a bug in Quern; please report it with the lines above.", file=sys.stderr, flush=True)
+    os._exit(3)
 
 
 def _outcomes(

@@ -46,6 +46,12 @@ def by_width(variants: Sequence[Variant], nbits: str | None) -> list[Variant]:
     return declared or _derived(variants, nbits)
 
 
+def by_shard(variants: Sequence[Variant], shard: tuple[int, int] | None) -> list[Variant]:
+    """Return the I-th of N shares, (I, N) counted from 1, or all; neighbours, which share steps, stay together."""
+    index, count = shard or (1, 1)
+    return list(variants)[len(variants) * (index - 1) // count : len(variants) * index // count]
+
+
 def width(variant: Variant) -> int | None:
     """Return the width of a variant's palettes in bits, or None if it has none."""
     return next((each.options.nbits for each in variant.optimize if each.name == "palettize"), None)

@@ -19,11 +19,15 @@ from pipeline.recipe import key
 from pipeline.store import Store
 from pipeline.tensors import read_tensors, write_tensors
 from pipeline.types import Artifact, Calibration, Example, Measurement, Pass, Recording, Runner, Step, Subject, Variant
+from pipeline.variation import varied
 from pipeline.versions import versions
 from pipeline.weights import SEED, Source, input_digest
 
 WEIGHTS_FILE = "weights.safetensors"
 OUTPUTS_FILE = "outputs.safetensors"
+
+# Of each recording that is calibrated on.
+_VARIATIONS = 18
 EXAMPLES_FILE = "examples.safetensors"
 
 
@@ -197,12 +201,16 @@ def calibration(variant: Variant, audio: Audio) -> Calibration | None:
         outputs=plugins.network(variant.network).outputs(variant.form),
         facts=_calibrating(variant, audio),
         run=lambda runner, inputs: driven(variant, runner)(inputs),
+        varied=lambda: _examples_of(variant, varied([_recording(path) for path in kept], _VARIATIONS)),
     )
 
 
 def _calibrating(variant: Variant, audio: Audio) -> dict[str, Any]:
     """Return what decides the examples of a calibration and how they are run."""
-    return examples_recipe(variant, audio) | {"driving": code_digest(*_driving(variant))}
+    return examples_recipe(variant, audio) | {
+        "driving": code_digest(*_driving(variant)),
+        "variations": [_VARIATIONS, code_digest(varied)],
+    }
 
 
 def decisions(artifact: Artifact) -> Any:
@@ -346,8 +354,11 @@ def examples(variant: Variant, audio: Audio) -> Iterator[Example]:
     """Yield the inputs that a variant's network is measured on."""
     if audio.recorded:
         return _recorded_examples(audio.recorded)
-    recordings = [_recording(path) for path in audio.recordings]
-    return plugins.network(variant.network).examples(variant.form, recordings, audio.thorough)
+    return _examples_of(variant, [_recording(path) for path in audio.recordings], audio.thorough)
+
+
+def _examples_of(variant: Variant, recordings: Sequence[Recording], thorough: bool = False) -> Iterator[Example]:
+    return plugins.network(variant.network).examples(variant.form, recordings, thorough)
 
 
 def _recorded_examples(recorded: Artifact) -> Iterator[Example]:

@@ -93,19 +93,28 @@ class Taken:
 Memo = Callable[[Mapping[str, Any], Callable[[Path], None]], Path]
 
 
+def called(runner: Runner, inputs: Arrays) -> Arrays:
+    """Run an example by one call."""
+    return runner(inputs)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Real inputs that a pass may run a program on.
 
     calibrate, held_out   begin the examples of some recordings, and those of the others; the latter may be none
     outputs               what the program puts out
-    facts                 all that decides the examples, for recipes
+    facts                 all that decides the examples and how they are run, for recipes
+    run                   runs a whole example: one call, or as many as the network's own way of running it makes
+    varied                begins examples of variations of the recordings that are calibrated on, where they are made
     """
 
     calibrate: Callable[[], Iterator[Example]]
     held_out: Callable[[], Iterator[Example]]
     outputs: tuple[Tensor, ...]
     facts: Mapping[str, Any]
+    run: Callable[[Runner, Arrays], Arrays] = called
+    varied: Callable[[], Iterator[Example]] | None = None
 
 
 @dataclass(frozen=True)
