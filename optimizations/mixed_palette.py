@@ -13,12 +13,13 @@ as `palettize` makes it, with a width for each weight. Three things decide which
 1. Compensation. A weight that multiplies features takes, value by value, the palette entry that leaves the least
    error in its *products*, given the second moments of the features: an error in one column is made up for by the
    columns that follow (`mixed/compensation.py`). What remains of the error's mean goes into the bias.
-2. Sensitivity. Each weight at each width, alone, is run on windows of the calibration recordings; what the outputs
-   lose is its cost.
+2. Sensitivity. Each weight at each width, alone, is run on windows of what it is calibrated on; what the outputs lose
+   is its cost. A network that is run over many calls, whose outputs feed back into it, is run over all of them.
 3. Allocation. The widths with the least sum of costs that fit the size, exactly (`mixed/allocation.py`).
 
-The recordings are shared out: two of three are for calibration, every third is held out and only measured on. What
-was chosen is returned, and may be written back as `assignment`: then nothing is searched.
+The recordings are shared out: two of three are for calibration, every third is held out and only measured on. Moments
+and costs are taken from variations of the former, where there are any: the few recordings alone would be fitted too
+closely. What was chosen is returned, and may be written back as `assignment`: then nothing is searched.
 
 Costs are rounded to a quarter of an octave before anything is decided, so that the last digits of a processor rarely
 matter. They still can: moments are sums of floats, and a value that lies halfway between two entries may fall to
@@ -42,8 +43,8 @@ class Options:
     """What a variant may set: exactly one of the first three.
 
     size_mb            the most that the weight files may take, in 10⁶ bytes
-    argmax_agreement   the least share of frames of the calibration windows whose most probable class stays; the
-                       smallest assignment on the curve that has it is taken
+    argmax_agreement   the least share of frames of the windows searched on whose most probable class stays, or of
+                       events that stay on their side of ½; the smallest assignment on the curve that has it is taken
     assignment         width of each weight by name, as in the findings; 16 leaves one as it is
     widths             what may be chosen, beside leaving a weight as it is
     compensate         whether to choose entries by the features; without, each value has its nearest entry

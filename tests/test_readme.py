@@ -90,7 +90,8 @@ def test_the_other_commands_do_what_the_readme_says(out: Path, tmp_path: Path) -
         (tmp_path / name).symlink_to(out / VARIANT / "pyannote_segmentation.mlpackage")
     (tmp_path / "diarize.py").symlink_to(ROOT / "diarize.py")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for command in [*commands("python diarize"), *commands("python -m verify [^p]"), *commands("python -m optimizations")]:
+    prefixes = ("python diarize", "python -m verify [^p]", "python -m optimizations")
+    for command in (command for prefix in prefixes for command in commands(prefix)):
         words = shlex.split(command, comments=True)
         done = subprocess.run(
             [sys.executable, *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ from optimizations.mixed.moments import Moments
 from optimizations.palettes.kmeans import nearest
 
 # Share of the mean variance that is added to every feature's: other recordings have other moments.
-DAMPING = 0.03
+DAMPING = 0.1
 # How many columns are fixed before the rest of the matrix hears of it; for speed alone.
 _BLOCK = 32
 

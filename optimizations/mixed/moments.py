@@ -1,13 +1,14 @@
 """What weights see: means and second moments of their features on real inputs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mil.program import Program
 from optimizations.mixed.layers import Features
-from pipeline.types import Example
+from optimizations.mixed.outputs import Run
+from pipeline.types import Arrays, Example, called
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class _Sums:
 
 
 def collect(
-    program: Program, function: str, examples: Iterable[Example], wanted: Sequence[Features]
+    program: Program, function: str, examples: Iterable[Example], wanted: Sequence[Features], whole: Run = called
 ) -> dict[Features, Moments]:
     """Return the moments of features over all examples; of those that the program never computes, none.
 
@@ -46,11 +47,17 @@ def collect(
 
     sums: dict[Features, _Sums] = {}
     by_value = {each.value: [one for one in wanted if one.value == each.value] for each in wanted}
+
+    def listening(inputs: Arrays) -> Arrays:
+        walk = program.walk(inputs, "float32", function)
+        for _, results, values in walk:
+            for result, value in zip(results, values, strict=True):
+                _add(by_value.get(result.name, ()), value, sums)
+        return program.released(walk.outputs, "float32", function)
+
     with torch.inference_mode():
         for example in examples:
-            for _, results, values in program.walk(example.inputs, "float32", function):
-                for result, value in zip(results, values, strict=True):
-                    _add(by_value.get(result.name, ()), value, sums)
+            whole(listening, example.inputs)
     return {features: found.moments() for features, found in sums.items() if found.rows}
 
 
@@ -73,8 +80,3 @@ def _rows(features: Features, value: np.ndarray) -> np.ndarray | None:
             return None
         value = value[:-1] if features.side == "before" else value[1:]
     return value[..., features.first : features.first + features.count].reshape(-1, features.count)
-
-
-def of_layer(features: Features | None, found: Mapping[Features, Moments]) -> Moments | None:
-    """Return the moments of a layer's features, if they are known."""
-    return found.get(features) if features else None

@@ -1,7 +1,7 @@
 """What a program with other weights loses against the one it came from, on real inputs."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,25 @@ from mil.package import Package
 from mil.program import Program
 from mil.schema import Model_pb2
 from optimizations.weights.constants import constants, top_blocks
-from pipeline.types import Arrays, Example, Tensor
+from pipeline.types import Arrays, Example, Runner, Tensor, called
+
+# Runs a whole example on a runner, by as many calls as it takes.
+Run = Callable[[Runner, Arrays], Arrays]
+
+# Probabilities nearer to 0 or 1 are counted as being so far from it.
+_LEAST_PROBABILITY = 1e-6
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Over all examples; agreement is None where no output has a class axis.
+    """Over all examples; agreement is None where no output is a decision.
 
-    divergence   of log probabilities: mean over frames of the Kullback-Leibler divergence, in nat; of other outputs:
-                 mean squared difference over mean square; summed over outputs
-    argmax       share of frames whose most probable class is the same; `worst`: in the example where it is lowest
+    divergence   summed over outputs. Of log probabilities: mean over frames of the Kullback-Leibler divergence, in nat;
+                 of probabilities of independent events: its mean over these; of embeddings: mean of 1 − cosine; of
+                 other outputs: mean squared difference over mean square
+    argmax       share of frames whose most probable class is the same, or of events that are as before on their side
+                 of ½; `worst`: in the example where it is lowest
     """
 
     divergence: float
@@ -48,29 +57,71 @@ def _fill(value: object, new: np.ndarray) -> None:
         tensor.bytes.values = np.ascontiguousarray(new).tobytes()
 
 
-def run(program: Program, function: str, examples: Iterable[Example]) -> list[Arrays]:
+def run(program: Program, function: str, examples: Iterable[Example], whole: Run = called) -> list[Arrays]:
     """Return the outputs for each example, in single precision."""
-    return [program.run(example.inputs, "float32", function) for example in examples]
+
+    def once(inputs: Arrays) -> Arrays:
+        return program.run(inputs, "float32", function)
+
+    return [whole(once, example.inputs) for example in examples]
 
 
 def loss(reference: Sequence[Arrays], found: Sequence[Arrays], outputs: Sequence[Tensor]) -> Loss:
-    """Return what `found` loses against `reference`; both hold the outputs of the same examples."""
-    divergence = math.fsum(_divergence(tensor, reference, found) for tensor in outputs)
-    classes = next((tensor.name for tensor in outputs if "class" in tensor.axes), None)
-    if classes is None:
+    """Return what `found` loses against `reference`; both hold outputs of the same examples, all or some of them.
+
+    Whole numbers are no loss: they count what is filled.
+    """
+    compared = [each for each in outputs if each.dtype.startswith("float") and each.name in reference[0]]
+    pairs = {each.name: _pairs(each.name, reference, found) for each in compared}
+    divergence = math.fsum(_divergence(each, pairs[each.name]) for each in compared)
+    same = next((_same(each, pairs[each.name]) for each in compared if _decides(each)), None)
+    if same is None:
         return Loss(divergence, None, None)
-    same = [(a[classes].argmax(-1) == b[classes].argmax(-1)) for a, b in zip(reference, found, strict=True)]
-    frames = sum(each.size for each in same)
-    return Loss(divergence, sum(int(each.sum()) for each in same) / frames, min(float(each.mean()) for each in same))
+    agreeing, all_of_them = sum(int(each.sum()) for each in same), sum(each.size for each in same)
+    return Loss(divergence, agreeing / all_of_them, min(float(each.mean()) for each in same))
 
 
-def _divergence(tensor: Tensor, reference: Sequence[Arrays], found: Sequence[Arrays]) -> float:
-    pairs = [
-        (a[tensor.name].astype(np.float64), b[tensor.name].astype(np.float64))
-        for a, b in zip(reference, found, strict=True)
-    ]
+_Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+def _pairs(name: str, reference: Sequence[Arrays], found: Sequence[Arrays]) -> _Pairs:
+    both = zip(reference, found, strict=True)
+    return [(a[name].astype(np.float64), b[name].astype(np.float64)) for a, b in both]
+
+
+def _decides(tensor: Tensor) -> bool:
+    return "class" in tensor.axes or tensor.unit == "probability"
+
+
+def _same(tensor: Tensor, pairs: _Pairs) -> list[np.ndarray]:
+    if "class" in tensor.axes:
+        return [a.argmax(-1) == b.argmax(-1) for a, b in pairs]
+    return [(a > 0.5) == (b > 0.5) for a, b in pairs]
+
+
+def _divergence(tensor: Tensor, pairs: _Pairs) -> float:
     if tensor.unit == "log probability":
-        frames = sum(a.size // a.shape[-1] for a, _ in pairs)
-        return float(sum((np.exp(a) * (a - b)).sum() for a, b in pairs)) / frames
+        return _mean([(np.exp(a) * (a - b)).sum(-1) for a, b in pairs])
+    if tensor.unit == "probability" and "class" not in tensor.axes:
+        return _mean([_bernoulli(a, b) for a, b in pairs])
+    if tensor.unit == "embedding":
+        return _mean([1 - _cosine(a, b) for a, b in pairs])
     squares = sum(float((a * a).sum()) for a, _ in pairs)
-    return sum(float(((a - b) ** 2).sum()) for a, b in pairs) / max(squares, float(np.finfo(np.float64).tiny))
+    return sum(float(((a - b) ** 2).sum()) for a, b in pairs) / max(squares, _TINY)
+
+
+def _bernoulli(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the divergence of each event, whose probability is `a` in truth."""
+    a, b = (np.clip(each, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY) for each in (a, b))
+    return a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosine of each two vectors; 1 for two that are zero."""
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    equal = ~(a.any(-1) | b.any(-1))
+    return np.where(equal, 1.0, (a * b).sum(-1) / np.maximum(lengths, _TINY))
+
+
+def _mean(parts: Sequence[np.ndarray]) -> float:
+    return float(sum(part.sum() for part in parts)) / max(sum(part.size for part in parts), 1)

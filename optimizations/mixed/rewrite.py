@@ -27,7 +27,7 @@ from optimizations.weights.rewriting import Detached, rewritten, size_bytes, val
 from optimizations.weights.selection import Large, large_weights, require
 from pipeline.types import Arrays, Calibration, Example, Memo, QuernError
 
-# Of each recording, for moments and for the final measurement.
+# Of each recording, for the final measurement.
 _WINDOWS_PER_RECORDING = 7
 _DIGITS = 4
 
@@ -121,17 +121,22 @@ class _Heard:
     def __init__(self, subject: Subject, calibration: Calibration, compensate: bool, memo: Memo) -> None:
         self.subject, self.calibration = subject, calibration
         self.program = Program(subject.package)
-        seen, self.held_out = list(calibration.calibrate()), list(calibration.held_out())
-        self.seen = search.by_recording(seen, _WINDOWS_PER_RECORDING)
-        self.held_out = search.by_recording(self.held_out, _WINDOWS_PER_RECORDING)
-        self.searched = search.by_recording(seen, search.WINDOWS_PER_RECORDING)
+        self.seen = search.by_recording(calibration.calibrate, _WINDOWS_PER_RECORDING)
+        self.held_out = search.by_recording(calibration.held_out, _WINDOWS_PER_RECORDING)
+        if calibration.varied is None:
+            self.heard = self.seen
+        else:
+            self.heard = search.by_recording(calibration.varied, search.WINDOWS_PER_VARIATION)
+        self.searched = self.heard[:: search.SEARCHED_EVERY]
         self.palettes = Palettes(subject.originals, self._moments() if compensate else {}, memo)
-        self._references = run(self.program, subject.function, self.searched)
+        self._references = self._run(self.program, self.searched)
 
     def _moments(self) -> dict[str, Moments]:
         layers = self.subject.layers
         wanted = {label: layer.features for label, layer in layers.items() if layer.features}
-        found = collect(self.program, self.subject.function, self.seen, list(set(wanted.values())))
+        found = collect(
+            self.program, self.subject.function, self.heard, list(set(wanted.values())), self.calibration.run
+        )
         return {label: found[features] for label, features in wanted.items() if features in found}
 
     def loss(self, widths: Mapping[str, int]) -> Loss:
@@ -145,13 +150,16 @@ class _Heard:
     def _measured(self, widths: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any] | str:
         if not examples:
             return "not measured: there are too few recordings to hold one out"
-        found = self._loss(widths, examples, run(self.program, self.subject.function, examples))
+        found = self._loss(widths, examples, self._run(self.program, examples))
         return {"windows": len(examples)} | {k: v if v is None else _short(v) for k, v in asdict(found).items()}
 
     def _loss(self, widths: Mapping[str, int], examples: Sequence[Example], reference: Sequence[Arrays]) -> Loss:
         values = {name: self.palettes.values(name, width) for name, width in widths.items() if width != WHOLE}
         changed = program_with(self.subject.package, values | self._biases(widths))
-        return loss(reference, run(changed, self.subject.function, examples), self.calibration.outputs)
+        return loss(reference, self._run(changed, examples), self.calibration.outputs)
+
+    def _run(self, program: Program, examples: Sequence[Example]) -> list[Arrays]:
+        return run(program, self.subject.function, examples, self.calibration.run)
 
     def _biases(self, widths: Mapping[str, int]) -> dict[str, np.ndarray]:
         biases = corrected(self.subject, widths, self.palettes)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from optimizations.mixed_palette import WHOLE, Options
 from optimizations.weights.selection import Large
 from pipeline.types import Example, QuernError
 
-# Runs of the search on each recording; spread over it, they hardly overlap.
-WINDOWS_PER_RECORDING = 2
+# Runs on each variation of a recording that moments are taken from.
+WINDOWS_PER_VARIATION = 1
+# Of the windows that moments are taken from, every so many is searched on, over and over.
+SEARCHED_EVERY = 3
 # A cost is a power of 2 to a quarter: nearer than that, windows of speech do not tell costs apart.
 _STEPS_PER_OCTAVE = 4
 
@@ -30,18 +32,22 @@ class Found:
     curve: tuple[Assignment, ...]
 
 
-def spread_out(examples: Sequence[Example], count: int) -> list[Example]:
-    """Return `count` of the examples, from the middles of as many equal parts."""
-    count = min(count, len(examples))
-    return [examples[(2 * i + 1) * len(examples) // (2 * count)] for i in range(count)]
+def by_recording(begin: Callable[[], Iterable[Example]], count: int) -> list[Example]:
+    """Return `count` examples of each recording, spread over it; an example is of the recording that it starts in.
+
+    begin   begins the examples; it is called twice, so that only what is chosen is kept
+    """
+    parts: dict[str, list[int]] = {}
+    for place, example in enumerate(begin()):
+        parts.setdefault(example.name.partition(",")[0].rpartition("@")[0], []).append(place)
+    chosen = {place for part in parts.values() for place in _spread_out(part, count)}
+    return [example for place, example in enumerate(begin()) if place in chosen]
 
 
-def by_recording(examples: Sequence[Example], count: int) -> list[Example]:
-    """Return `count` examples of each recording, spread over it; an example is of the recording that it starts in."""
-    parts: dict[str, list[Example]] = {}
-    for example in examples:
-        parts.setdefault(example.name.partition(",")[0].rpartition("@")[0], []).append(example)
-    return [example for part in parts.values() for example in spread_out(part, count)]
+def _spread_out(places: Sequence[int], count: int) -> list[int]:
+    """Return `count` of the places, from the middles of as many equal parts."""
+    count = min(count, len(places))
+    return [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]
 
 
 def measured(

@@ -143,7 +143,7 @@ def test_costs_are_rounded_to_quarters_of_an_octave():
 def test_examples_are_spread_over_each_recording():
     """As many of each recording, from its middle rather than its edges; a short recording gives what it has."""
     found = [Example(f"{name}@{i}s", {}) for name, count in (("a", 9), ("b", 1)) for i in range(count)]
-    assert [each.name for each in by_recording(found, 3)] == ["a@1s", "a@4s", "a@7s", "b@0s"]
+    assert [each.name for each in by_recording(lambda: found, 3)] == ["a@1s", "a@4s", "a@7s", "b@0s"]
 
 
 @pytest.mark.parametrize("size_mb", [0.004, 0.006, 0.009])
@@ -207,6 +207,18 @@ def test_an_agreement_is_reached(source, tmp_path, memo):
     assert found["weight_bytes"]["after"] < 0.7 * found["weight_bytes"]["before"]
 
 
+def test_variations_are_what_weights_are_fitted_to(source, tmp_path, memo):
+    """Where recordings are varied, the variations decide about entries; the measurements are of the recordings."""
+    varied = Calibration(
+        lambda: examples(1), lambda: examples(2), OUTPUTS, {"varied": True}, varied=lambda: examples(3, 8)
+    )
+    pinned = options(assignment=dict.fromkeys(NAMES, 4))
+    apply(source, pinned, memo, tmp_path / "plain.mlpackage", CALIBRATION)
+    found = apply(source, pinned, memo, tmp_path / "ours.mlpackage", varied)
+    assert content(tmp_path / "ours.mlpackage") != content(tmp_path / "plain.mlpackage")
+    assert found["measured"]["calibration"]["windows"] == 4
+
+
 def test_without_compensation_and_search_it_is_palettize(source, tmp_path, memo):
     """All weights at one width, nearest entries: the bytes of the plain pass, from no recordings."""
     pinned = options(assignment=dict.fromkeys(NAMES, 6), compensate=False)
@@ -239,15 +251,61 @@ def test_what_is_measured_is_what_was_written(source, tmp_path, memo):
 
 
 def test_other_outputs_are_compared_by_their_squares(source):
-    """Where an output is no log probability, the loss is the share of its square that is lost."""
+    """Where an output means nothing that is known, the loss is the share of its square that is lost."""
     held = list(examples(2, 1))
     program = program_with(read_package(source), {})
     reference = run(program, "main", held)
-    plain = (Tensor("out", ("frame", "batch", "feature"), (), "float16", "embedding"),)
+    plain = (Tensor("out", ("frame", "batch", "feature"), (), "float16", "activation"),)
     worse = [{"out": each["out"] * 1.1} for each in reference]
     found = loss(reference, worse, plain)
     assert found.divergence == pytest.approx(0.01, rel=1e-3)
     assert found.argmax is None
+
+
+def test_embeddings_are_compared_by_their_directions():
+    """Length is no loss; a right angle is a loss of 1; two that are zero agree."""
+    tensor = (Tensor("e", ("row", "dimension"), (2, 2), "float32", "embedding"),)
+    reference = [{"e": np.array([[3.0, 0.0], [1.0, 1.0]])}]
+    longer = [{"e": np.array([[6.0, 0.0], [2.0, 2.0]])}]
+    turned = [{"e": np.array([[0.0, 1.0], [1.0, 1.0]])}]
+    assert loss(reference, longer, tensor).divergence == pytest.approx(0, abs=1e-12)
+    assert loss(reference, turned, tensor).divergence == pytest.approx(0.5)
+    nothing = [{"e": np.zeros((1, 2))}]
+    assert loss(nothing, nothing, tensor).divergence == 0
+
+
+def test_independent_events_are_compared_one_by_one():
+    """The divergence of each event, and the share of events that stay on their side of one half; counts are no loss."""
+    outputs = (
+        Tensor("p", ("frame", "speaker"), (1, 4), "float32", "probability"),
+        Tensor("n", ("batch",), (1,), "int32", "frames"),
+        Tensor("absent", ("batch",), (1,), "float32", "embedding"),
+    )
+    reference = [{"p": np.array([[0.9, 0.1, 0.5, 1.0]]), "n": np.array([3])}]
+    found = [{"p": np.array([[0.4, 0.1, 0.5, 1.0]]), "n": np.array([4])}]
+    lost = loss(reference, found, outputs)
+    assert lost.argmax == lost.worst == 0.75
+    expected = 0.9 * np.log(0.9 / 0.4) + 0.1 * np.log(0.1 / 0.6)
+    assert lost.divergence == pytest.approx(expected / 4)
+
+
+def test_what_feeds_back_is_measured_over_whole_runs(source, tmp_path, memo):
+    """A network driven over many calls is listened to in each of them, and its loss is that of the last output."""
+    calls = []
+
+    def twice(runner, inputs):
+        first = runner(inputs)["out"]
+        calls.append(len(first))
+        louder = inputs["x"] + np.float16(0.1) * first[:, :, :WIDTH].astype(np.float16)
+        return runner({"x": louder})
+
+    driven = Calibration(lambda: examples(1), lambda: examples(2), OUTPUTS, {"seeds": [1, 2]}, twice)
+    pinned = options(assignment=dict.fromkeys(NAMES, 4))
+    once = apply(source, pinned, memo, tmp_path / "once.mlpackage", CALIBRATION)
+    found = apply(source, pinned, memo, tmp_path / "ours.mlpackage", driven)
+    assert calls
+    assert found["measured"] != once["measured"]
+    assert content(tmp_path / "ours.mlpackage") != content(tmp_path / "once.mlpackage")  # it heard other features
 
 
 @pytest.mark.parametrize(

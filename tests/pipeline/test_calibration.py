@@ -33,6 +33,18 @@ def test_every_third_recording_is_held_out(variant: Variant) -> None:
     assert kept == {path.stem for path in audio.recordings} - held
 
 
+@needs_fixtures
+def test_variations_are_of_what_is_calibrated_on(variant: Variant) -> None:
+    """Nothing that is held out is heard in another form; each recording is varied several times."""
+    found = steps.calibration(variant, steps.Audio(tuple(sorted((FIXTURES / "audio").glob("*.wav")))))
+    assert found is not None
+    assert found.varied is not None
+    kept = {each.name.split("@")[0] for each in found.calibrate()}
+    variations = {each.name.split("@")[0] for each in found.varied()}
+    assert {name.rpartition("~")[0] for name in variations} == kept
+    assert len(variations) >= 3 * len(kept)
+
+
 def test_without_recordings_there_is_no_calibration(variant: Variant) -> None:
     """The pass is told so, and says what it needs."""
     assert steps.calibration(variant, steps.Audio(())) is None

@@ -1,0 +1,40 @@
+"""Recordings made into others."""
+
+import numpy as np
+import pytest
+
+from pipeline.types import Recording
+from pipeline.variation import varied
+
+RATE_HZ = 16000
+
+
+def tone(name: str, hz: float, seconds: float = 2.0) -> Recording:
+    time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    return Recording(name, (0.1 * np.sin(2 * np.pi * hz * time)).astype(np.float32), RATE_HZ, name)
+
+
+def test_variations_are_the_same_each_time():
+    """Names, lengths and samples follow from the recordings alone; each recording has as many."""
+    recordings = [tone("a", 200), tone("b", 300)]
+    first, again = varied(recordings, 3), varied(recordings, 3)
+    assert sorted(each.name for each in first) == ["a~0", "a~1", "a~2", "b~0", "b~1", "b~2"]
+    assert all(np.array_equal(one.samples, other.samples) for one, other in zip(first, again, strict=True))
+    assert all(each.samples.dtype == np.float32 and each.rate_hz == RATE_HZ for each in first)
+
+
+def test_variations_differ_from_each_other_in_speed_and_level_of_what_is_mixed_in():
+    """No two have the same length and the same samples, and none leaves the range of audio."""
+    found = varied([tone("a", 200)], 6)
+    assert len({each.samples.size for each in found}) > 3
+    sizes = np.array([each.samples.size for each in found]) / (2 * RATE_HZ)
+    assert sizes.min() > 1 / 1.2
+    assert sizes.max() < 1 / 0.84
+    assert max(np.abs(each.samples).max() for each in found) < 1
+
+
+@pytest.mark.parametrize("samples", [np.zeros(1000, np.float32), np.ones(1, np.float32)])
+def test_silence_and_single_samples_are_varied_too(samples):
+    """What has no level keeps none; nothing is divided by zero."""
+    found = varied([Recording("a", samples, RATE_HZ, "a")], 4)
+    assert all(np.isfinite(each.samples).all() for each in found)
