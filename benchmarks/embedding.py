@@ -2,16 +2,14 @@
 
     python -m benchmarks.embedding [--threads 2] [--rounds 8] [--json]
 
-Weights are seeded stand-ins: time does not depend on them. In each round every contender runs twice, in one order and
-then in the other (ABBA), so that what a machine does slowly falls on all alike. Medians are compared, and the quotient
-is given with the quartiles of the quotients of single rounds.
+Weights are seeded stand-ins: time does not depend on them. Contenders run in turns; medians are compared, and the
+quotient is given with its interval (`benchmarks/interleaved.py`).
 """
 
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 
 import mil
+from benchmarks.interleaved import abba, quotient
 from benchmarks.networks import WeSpeaker, converted
 from converters.formats import coreml
 from converters.models import wespeaker
@@ -58,30 +57,9 @@ def main() -> None:
         return
     for name, each in times.items():
         print(f"{name:26} median {1000 * np.median(each):8.1f} ms   best {1000 * min(each):8.1f}")
-    for name, (median, low, high) in quotients.items():
+    for name, (value, low, high) in quotients.items():
         side, limit = QUOTIENTS[name][2]
-        print(f"{name:48} {median:.2f}   quartiles {low:.2f} to {high:.2f}   {side} {limit}")
-
-
-def abba(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the time that each takes in each round, in seconds: the mean of two runs. One round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
-        spent = dict.fromkeys(contenders, 0.0)
-        for name in [*contenders, *reversed(list(contenders))]:
-            start = time.perf_counter()
-            contenders[name]()
-            spent[name] += (time.perf_counter() - start) / 2
-        if turn:
-            for name, seconds in spent.items():
-                times[name].append(seconds)
-    return times
-
-
-def quotient(numerators: list[float], denominators: list[float]) -> tuple[float, float, float]:
-    """Return the quotient of two medians, and the quartiles of the quotients of single rounds."""
-    low, high = np.quantile(np.array(numerators) / np.array(denominators), [0.25, 0.75])
-    return float(np.median(numerators) / np.median(denominators)), float(low), float(high)
+        print(f"{name:48} {value:.2f}   {low:.2f} to {high:.2f}   {side} {limit}")
 
 
 def _forms(state: Arrays, folder: Path) -> Contenders:

@@ -22,13 +22,14 @@ class Chain(nn.Module):
     def __init__(self, links: Sequence[Link], inputs: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
         self.links = tuple(links)
-        self.stages = nn.ModuleList(link.module for link in links)
+        for index, link in enumerate(links):  # a list of modules would be traced under another name than it has
+            self.add_module(f"stage_{index}", link.module)
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
 
     def forward(self, *arguments: Tensor) -> Tensor | tuple[Tensor, ...]:
         known: dict[str, Tensor] = dict(zip(self.inputs, arguments, strict=True))
-        for link, module in zip(self.links, self.stages, strict=True):
-            made = module(*(known[name] for name in link.inputs))
+        for index, link in enumerate(self.links):
+            made = self.get_submodule(f"stage_{index}")(*(known[name] for name in link.inputs))
             known |= zip(link.outputs, (made,) if isinstance(made, torch.Tensor) else made, strict=True)
         found = tuple(known[name] for name in self.outputs)
         return found if len(found) > 1 else found[0]

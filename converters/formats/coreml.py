@@ -54,7 +54,7 @@ def convert(
     metadata          strings that the package carries beside coremltools' own
 
     Raises QuernError where the target cannot take a declared type, and for mixed precision where no part declares that
-    it bears half.
+    it bears half, or none of its operations came to compute in it.
     """
     from converters.toolchain import coremltools
     from mil.package import read_package, without_build_traces, write_package
@@ -79,6 +79,9 @@ def convert(
         package = read_package(draft)
         assert package.root is not None  # it was read from a folder
         spec = without_build_traces(package.spec)
+        if options.precision == "mixed" and not _computes_in_half(spec.mlProgram):
+            kind = type(module).__name__
+            raise QuernError(f"convert.precision: mixed: no operation of {kind} became half precision; use fp32")
         _describe(spec, [*inputs, *outputs], metadata)
         weights = {f"weights/{path.name}": path for path in sorted((package.root / "weights").glob("*"))}
         write_package(spec, weights, destination)
@@ -158,6 +161,19 @@ def _compute_precision(ct: Any, module: Any, precision: str) -> Any:
         return any(path[: len(part)] == part for part in halves)
 
     return ct.transform.FP16ComputePrecision(op_selector=bears_half)
+
+
+def _computes_in_half(program: Any) -> bool:
+    from mil.schema import MIL_pb2
+    from mil.traverse import block_of, operations
+
+    return any(
+        output.type.tensorType.dataType == MIL_pb2.FLOAT16
+        for function in program.functions.values()
+        for operation in operations(block_of(function))
+        if operation.type not in ("const", "cast")
+        for output in operation.outputs
+    )
 
 
 def _path(name: str) -> list[str]:
