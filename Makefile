@@ -51,6 +51,9 @@ test-fast: check
 bench: .venv/tested-with
 	.venv/bin/python -m benchmarks.interpreter
 	.venv/bin/python -m benchmarks.palettes
+	.venv/bin/python -m benchmarks.embedding
+	.venv/bin/python -m benchmarks.fusions
+	.venv/bin/python -m benchmarks.formats
 
 # What only some machines can measure, such as a Mac, is left in RESULTS; builds elsewhere read it from QUERN_RESULTS.
 # Our compiler writes the same bytes everywhere, so that what is measured here is what is published.

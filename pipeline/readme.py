@@ -3,13 +3,13 @@
 python -m pipeline.readme [OUT]     puts the table of OUT (default: artifacts) into README.md
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.code import ROOT
-from pipeline.truth import number, truth
+from pipeline.page.rows import read_rows
+from pipeline.truth import number
 from pipeline.types import QuernError
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -20,16 +20,12 @@ def table(out: Path) -> Iterator[str]:
     """Yield the lines of a Markdown table of every artifact in a folder that was made from trained weights."""
     yield f"| {' | '.join(COLUMNS)} |"
     yield "|---|--:|---|--:|--:|"
-    index = json.loads((out / "index.json").read_text())
-    for entry in (found for found in index["variants"] if found["weights"] == "trained"):
-        results = {r["name"]: r for r in json.loads((out / entry["folder"] / "checks.json").read_text())}
-        counts = " / ".join(str(entry["checks"].get(word, 0)) for word in ("pass", "fail", "not run"))
-        found = truth({name: result["measured"] for name, result in results.items()})
-        true = "–" if found is None else f"{found[0]} {number(found[1])}"
-        cost = results.get("der.cost", {}).get("measured")
+    for row in (found for found in read_rows(out) if found.weights == "trained"):
+        truth = "–" if row.faithful is None else f"{row.faithful[0]} {number(row.faithful[1])}"
+        cost = row.measured("der.cost")
         points = "–" if cost is None else f"{cost:+.2f}"
-        size = results["size.package"]["measured"]
-        yield f"| `{entry['variant']}` | {size:.2f} | {true} | {points} | {counts} |"
+        counts = " / ".join(str(row.count(word)) for word in ("pass", "fail", "not run"))
+        yield f"| `{row.variant}` | {row.size_mb:.2f} | {truth} | {points} | {counts} |"
 
 
 def with_table(readme: str, lines: list[str]) -> str:
