@@ -34,7 +34,11 @@ FORMATS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "interpreter fp16": ("coreml", {"precision": "fp16"}, ("mil.ops.lstm_kernel", "torch")),
     "ggml fp32": ("gguf", {"precision": "fp32"}, ("ggml",)),
     "ggml fp16": ("gguf", {"precision": "fp16"}, ("ggml",)),
+    "onnxruntime fp32": ("onnx", {"precision": "fp32"}, ("onnx", "onnxruntime")),
+    "onnxruntime fp16": ("onnx", {"precision": "fp16"}, ("onnx", "onnxruntime")),
+    "onnxruntime int8": ("onnx", {"precision": "int8"}, ("onnx", "onnxruntime")),
     "mlx fp32": ("mlx", {"precision": "fp32"}, ("mlx.core", "mlx.nn")),
+    "mlx fp16": ("mlx", {"precision": "fp16"}, ("mlx.core", "mlx.nn")),
     "mlx q8": ("mlx", {"precision": "q8"}, ("mlx.core", "mlx.nn")),
 }
 
@@ -88,6 +92,8 @@ def _converted(weights_dir: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     inputs, outputs = segmentation.inputs(FORM), segmentation.outputs(FORM)
     for name, (format_name, options, _) in FORMATS.items():
         target = plugins.format_(format_name)
+        if target.missing():
+            continue
         path = folder / f"{name.replace(' ', '-')}{target.SUFFIX}"
         target.convert(module, inputs, outputs, {}, target.Options(**options), path)
         yield name, path

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 import mil
+from benchmarks import page
 from benchmarks.fusion_cases import Case, case_makers
 from benchmarks.interleaved import Estimate, abba, median, quotient
 from converters.networks.sortformer.layout import Sizes
@@ -32,9 +33,9 @@ from converters.toolchain import coremltools
 from mil.info import FunctionInfo, describe
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
-from pipeline.types import Arrays, QuernError, Runner
+from pipeline.types import Arrays, Runner
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+TABLE = "table"  # its name on a page
 LAYERS = (Sizes().conformer_layers, Sizes().transformer_layers)
 COLUMNS = ("work", "form", "programs", "operations", "weights MB", "GMAC", "off by")
 INTERPRETER = "interpreter"
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.into and (args.cases or tuple(args.layers) != LAYERS):
         parser.error("--into shows all cases at their true size: give neither CASE nor --layers with it")
     busy = os.getloadavg()[0] > (os.cpu_count() or 1) / 2
-    around = _around(args.into) if args.into else ("", "")
+    if args.into:
+        page.around(args.into, TABLE)
     conformer, transformer = args.layers
     makers = case_makers(read_matrix(ROOT / "variants.yaml").variants, (conformer, transformer))
     unknown = sorted(set(args.cases) - set(makers))
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("others use this machine: its times are void", file=sys.stderr)
     if args.into:
         lines = [conditions(args.threads, args.rounds), "", *table(_untimed(rows) if busy else rows)]
-        args.into.write_text("\n".join([around[0], *lines, around[1]]))
+        page.put(args.into, TABLE, "\n".join(lines))
 
 
 def conditions(threads: int, rounds: int) -> str:
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=_count, default=1, help="of the interpreter (default: 1)")
     parser.add_argument("--layers", type=_count, nargs=2, default=LAYERS, metavar=("FASTCONFORMER", "TRANSFORMER"),
                         help=f"of Sortformer (default: {LAYERS[0]} {LAYERS[1]}, as published)")  # fmt: skip
-    parser.add_argument("--into", type=Path, metavar="PAGE", help=f"put the table there, between {BEGIN} and {END}")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table there, between its marks")
     parser.add_argument("--json", action="store_true")
     return parser
 
@@ -244,15 +246,6 @@ def _cells(timing: Timing | str) -> list[str]:
     assert not isinstance(timing, str)  # the forms of all cases run in the same places
     ms = Estimate(*(1000 * seconds for seconds in timing.seconds))
     return [f"{ms.value:.1f} ({ms.low:.1f}–{ms.high:.1f})", "{:.3g} ({:.3g}–{:.3g})".format(*timing.of_first)]
-
-
-def _around(page: Path) -> tuple[str, str]:
-    """Return what stands before and behind the table of a page, marks included; raises QuernError where it has none."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise QuernError(f"{page}: expected the marks {BEGIN} and {END} around the table")
-    return before + begin, end + after
 
 
 if __name__ == "__main__":

@@ -7,7 +7,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from converters.models import sortformer
+from converters.networks.sortformer.layout import sizes_in
+from converters.networks.sortformer.upstream import nemo_model
 from converters.upstream import pyannote_segmentation, pyannote_wespeaker
+from pipeline.types import Arrays
 
 SAMPLE_RATE_HZ, DURATION_S = 16000, 10
 LSTM = {"hidden_size": 128, "num_layers": 4, "bidirectional": True, "monolithic": True, "dropout": 0.0}
@@ -71,6 +75,50 @@ class WeSpeaker(torch.nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         weights = torch.ones_like(features[:, :, 0])  # every frame counts
         return self.resnet(features, weights=weights)[1]
+
+
+class Sortformer(torch.nn.Module):
+    """NeMo's Sortformer as one step of a stream, as NeMo exports it, with a packing of fixed shape, which traces.
+
+    Takes and returns what `converters.models.sortformer` does.
+    """
+
+    outputs = ("speaker_preds", "chunk_pre_encoder_embs_out", "chunk_pre_encoder_lengths_out")
+
+    def __init__(self, state: Arrays, form: sortformer.Form) -> None:
+        super().__init__()
+        self.form, self.model = form, nemo_model(state, sizes_in(state))
+        self.eval()
+
+    def forward(
+        self,
+        chunk: torch.Tensor,
+        chunk_lengths: torch.Tensor,
+        spkcache: torch.Tensor,
+        spkcache_lengths: torch.Tensor,
+        fifo: torch.Tensor,
+        fifo_lengths: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        frames, filled = self.model.encoder.pre_encode(x=chunk, lengths=chunk_lengths)
+        past = spkcache_lengths + fifo_lengths
+        places = torch.arange(self.form.frames)
+        behind_cache = (places >= spkcache_lengths).int() * (self.form.spkcache - spkcache_lengths)
+        behind_fifo = (places >= past).int() * (self.form.fifo + spkcache_lengths - past)
+        index = torch.minimum(places + behind_cache + behind_fifo, torch.tensor(self.form.frames - 1))
+        packed = torch.cat([spkcache, fifo, frames], dim=1)[:, index]
+        encoded, count = self.model.frontend_encoder(packed, past + filled, bypass_pre_encode=True)
+        return self.model.forward_infer(encoded, count), frames, filled.int()
+
+    def example(self) -> dict[str, torch.Tensor]:
+        """Return a step's inputs, by name, all that there is room for filled with noise."""
+        generator = torch.Generator().manual_seed(0)
+        filled = {"chunk": self.form.mel_frames, "spkcache": self.form.spkcache, "fifo": self.form.fifo}
+        found = {}
+        for tensor in sortformer.inputs(self.form):
+            length = filled.get(tensor.name.removesuffix("_lengths"), 0)
+            drawn = torch.randn([size for size in tensor.shape if isinstance(size, int)], generator=generator)
+            found[tensor.name] = drawn if tensor.dtype == "float32" else torch.tensor([length], dtype=torch.int32)
+        return found
 
 
 def converted(network: torch.nn.Module, example: torch.Tensor, folder: Path, half: bool) -> Path:

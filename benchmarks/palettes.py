@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import page
 from converters.toolchain import coremltools
 from mil.package import read_package
 from mil.schema import Model_pb2
@@ -84,9 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often both are timed")
     parser.add_argument("--json", type=Path, help="write the table there too")
-    parser.add_argument(
-        "--into", type=Path, help="replace the table between the marks `palettes:` and `:palettes` there"
-    )
+    parser.add_argument("--into", type=Path, help="put the table there, between its marks")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         packages = [redrawn(each, Path(scratch)) if chosen.redrawn else each for each in chosen.packages]
@@ -99,17 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     if chosen.into:
-        chosen.into.write_text(replaced(chosen.into.read_text(), f"{conditions()}\n\n{table(rows)}"))
+        page.put(chosen.into, "palettes", f"{conditions()}\n\n{table(rows)}")
     return int(any(row.worst_error_ratio > 1 + ERROR_TOLERANCE or row.fewest <= FEWEST_DISTINCT for row in rows))
-
-
-def replaced(document: str, text: str) -> str:
-    """Return a document with other text between its marks; raises ValueError where it has none."""
-    before, opening, rest = document.partition("<!-- palettes: -->\n")
-    _, closing, after = rest.partition("<!-- :palettes -->")
-    if not opening or not closing:
-        raise ValueError("the document has no marks <!-- palettes: --> and <!-- :palettes -->")
-    return f"{before}{opening}{text}\n{closing}{after}"
 
 
 def conditions() -> str:

@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import fusions
+import mil
+from benchmarks import fusions, page, recipe
 from benchmarks.fusion_cases import case_makers
-from benchmarks.fusions import BEGIN, END, NEEDS_MACOS, NEEDS_REST, Row, Timing, table
+from benchmarks.fusions import NEEDS_MACOS, NEEDS_REST, Row, Timing, table
 from benchmarks.interleaved import Estimate, abba, median, quotient
+from benchmarks.networks import Sortformer
+from converters.models import sortformer
+from converters.networks.sortformer.layout import Sizes
+from converters.networks.sortformer.stand_in import stand_in
+from converters.networks.sortformer.upstream import nemo_runner
 from pipeline import plugins
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
@@ -64,17 +70,26 @@ def test_what_was_not_run_is_said_below_the_table() -> None:
 
 def test_a_page_without_marks_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     """And so is a page that would show a part of the cases."""
-    page = tmp_path / "page.md"
-    page.write_text(f"{BEGIN}\n")
-    with pytest.raises(QuernError, match=f"expected the marks {BEGIN} and {END}"):
-        fusions.main(["--into", str(page)])
+    written = tmp_path / "page.md"
+    written.write_text("<!-- table: begin -->\n")
+    with pytest.raises(QuernError, match="expected the marks <!-- table: begin --> and <!-- table: end -->"):
+        fusions.main(["--into", str(written)])
     with pytest.raises(SystemExit):
-        fusions.main(["masks", "--into", str(page)])
+        fusions.main(["masks", "--into", str(written)])
+
+
+def test_a_table_replaces_the_one_between_its_marks(tmp_path: Path) -> None:
+    """The text around it stays, and other tables do."""
+    written, other = tmp_path / "page.md", "<!-- b: begin -->\nkept\n<!-- b: end -->\n"
+    written.write_text(f"before\n<!-- a: begin -->\nold\n<!-- a: end -->\n{other}")
+    page.put(written, "a", "new")
+    assert written.read_text() == f"before\n<!-- a: begin -->\nnew\n<!-- a: end -->\n{other}"
 
 
 def test_the_page_shows_what_there_is_to_measure() -> None:
     """Its table names every case, and no other."""
-    lines = (ROOT / "docs" / "fusions.md").read_text().partition(BEGIN)[2].partition(END)[0].splitlines()
+    before, after = page.around(ROOT / "docs" / "fusions.md", "table")
+    lines = (ROOT / "docs" / "fusions.md").read_text().removeprefix(before).removesuffix(after).splitlines()
     shown = {line.split("|")[1].strip() for line in lines if line.startswith("| ")} - {"work"}
     assert shown == set(case_makers(read_matrix(ROOT / "variants.yaml").variants, (1, 1)))
 
@@ -94,3 +109,32 @@ def test_fused_programs_compute_what_their_parts_do(capsys: pytest.CaptureFixtur
         assert fused["weights_mb"] == pytest.approx(chained["weights_mb"], rel=0.01)
         assert fused["operations"] <= chained["operations"] == pipeline["operations"]
         assert all(fused["timings"][units] == NEEDS_MACOS for units in fusions.COMPUTE_UNITS)
+
+
+def test_the_build_is_held_against_the_recipe_for_as_many_variants() -> None:
+    """Both make every context at every width; the recipe's whole is scaled from its means."""
+    count = len(recipe.published())
+    lines = recipe.table(
+        [recipe.Plain("default, 6 bits", 60, 240)], [recipe.Built(30, 2 * 10**9), recipe.Built(300, 2 * 10**9)]
+    ).splitlines()
+    assert lines[3] == "| these 1 | 60 s | 240 s | 30 s | 10.0 × |"
+    assert lines[4].startswith(f"| all {count} (≈) | {60 * count} s | {240 * count * 2 / 3:.0f} s | 300 s |")
+    assert lines[-1].endswith("2.00 GB.")
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+def test_the_recipe_converts_upstreams_modules(tmp_path: Path) -> None:
+    """What it makes of NeMo's Sortformer runs, and says what NeMo's own export says."""
+    pytest.importorskip("nemo")
+    form = sortformer.Form()
+    sizes = Sizes(conformer_layers=1, transformer_layers=1)
+    network = Sortformer(stand_in(sizes, seed=0), form)
+    example = network.example()
+    recipe.converted(network).save(str(tmp_path / "model.mlpackage"))
+    inputs = {name: tensor.numpy() for name, tensor in example.items()}
+    found = mil.load(tmp_path / "model.mlpackage").run(inputs, "float32")
+    expected = nemo_runner(network.model, "streaming", form.frames)(inputs)
+    for name in network.outputs:
+        largest = np.abs(expected[name]).max()
+        np.testing.assert_allclose(found[name] / largest, expected[name] / largest, atol=5e-3)  # weights are fp16

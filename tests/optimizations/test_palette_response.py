@@ -5,7 +5,6 @@ import json
 import pytest
 
 from benchmarks.palette_response import main
-from benchmarks.palettes import replaced
 
 FINDINGS = {
     "sensitivity": {"main/a": {"4": 1e-3, "6": 1e-4}, "main/b": {"4": 2e-5, "6": 0.0}},
@@ -31,12 +30,3 @@ def test_other_files_are_refused(tmp_path, capsys, content):
     (tmp_path / "findings.json").write_text(content)
     assert main([str(tmp_path / "findings.json"), "--out", str(tmp_path)]) == 2
     assert "no findings of a search" in capsys.readouterr().err
-
-
-def test_a_table_replaces_the_one_between_the_marks():
-    """The text around it stays; a document without marks is refused."""
-    document = "before\n<!-- palettes: -->\nold\n<!-- :palettes -->\nafter\n"
-    assert replaced(document, "new") == "before\n<!-- palettes: -->\nnew\n<!-- :palettes -->\nafter\n"
-    assert replaced(replaced(document, "new"), "old") == document
-    with pytest.raises(ValueError, match="has no marks"):
-        replaced("before\nafter\n", "new")
