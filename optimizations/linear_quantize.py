@@ -35,7 +35,7 @@ class Options:
     block_size         how many neighbouring input channels of an output channel share a scale, which needs iOS 18;
                        None: all. A weight whose input channels are no multiple of it is left as it is
     weight_threshold   weights of as many elements or fewer are left as they are
-    exclude            weights to leave as they are, as for `palettize`: operation types, "fbank" and "fp32"
+    exclude            weights to leave as they are, as for `palettize`: operation types, outputs, "fbank" and "fp32"
     """
 
     nbits: int = 8

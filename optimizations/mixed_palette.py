@@ -49,7 +49,7 @@ class Options:
     widths             what may be chosen, beside leaving a weight as it is
     compensate         whether to choose entries by the features; without, each value has its nearest entry
     weight_threshold   weights of as many elements or fewer are left as they are
-    exclude            weights to leave as they are, as for `palettize`: operation types, "fbank" and "fp32"
+    exclude            weights to leave as they are, as for `palettize`: operation types, outputs, "fbank" and "fp32"
     """
 
     size_mb: float | None = None

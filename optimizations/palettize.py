@@ -38,8 +38,9 @@ class Options:
     per_channel_scale   divide each output channel by its largest magnitude first; needs iOS 26
     weight_threshold    weights of as many elements or fewer are left as they are
     exclude             weights to leave as they are: those that an operation of the given type uses, such as
-                        "gather"; "fbank", the filters of a spectral front end, known by the logarithm behind them;
-                        and "fp32", all that a program of mixed precision keeps in single precision
+                        "gather"; all that an output of the given name is made of; "fbank", the filters of a
+                        spectral front end, known by the logarithm behind them; and "fp32", all that a program of mixed
+                        precision keeps in single precision
     """
 
     nbits: int

@@ -6,7 +6,7 @@ normalises behind its layers (nvidia/diar_streaming_sortformer_4spk-v2, v2.1, an
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from converters.nemo import CONFIG, WEIGHTS, read_nemo
 from converters.networks.sortformer.configuration import settings_of
 from converters.networks.sortformer.layout import (
     HOP,
+    MOST_FRAMES,
     RATE_HZ,
     SUBSAMPLING,
     Sizes,
@@ -51,6 +52,8 @@ class Form:
     update_period   frames that leave the fifo at a time
     window_s        length of a window, in seconds, a multiple of 10 ms; a step has none
     speakers, width, mels   sizes that the checkpoint was trained in
+    layout          of what is between inputs and outputs: "frames" (1, frame, channel), or "channels" (1, channel, 1,
+                    frame), the same computed as the Neural Engine would have it
     """
 
     kind: Literal["streaming", "offline", "preprocessor"] = "streaming"
@@ -64,6 +67,7 @@ class Form:
     speakers: int = 4
     width: int = 512
     mels: int = 128
+    layout: Literal["frames", "channels"] = "frames"
 
     def __post_init__(self) -> None:
         if self.kind not in ("streaming", "offline", "preprocessor"):
@@ -73,6 +77,15 @@ class Form:
             if type(value) is not int or value < least:
                 raise ValueError(f"{name}: {value!r}; expected a whole number from {least} on")
         _check_window(self.window_s)
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        if self.layout not in ("frames", "channels"):
+            raise ValueError(f"layout: {self.layout!r}; expected frames or channels")
+        if self.layout == "channels" and self.kind == "preprocessor":
+            raise ValueError("layout: a preprocessor has none; leave it out")
+        if self.layout == "channels" and self.frames > MOST_FRAMES:
+            raise ValueError(f"layout: channels: {self.frames} frames; it counts up to {MOST_FRAMES}; use frames")
 
     @property
     def chunk_frames(self) -> int:
@@ -197,8 +210,8 @@ def load(state: Arrays, form: Form) -> Any:
     if form.kind == "preprocessor":
         return folding.mel_spectrogram(state, form.samples)
     if form.kind == "offline":
-        return folding.offline(state, form.mel_frames)
-    return folding.streaming(state, form.spkcache, form.fifo, form.chunk_frames)
+        return folding.offline(state, form.layout, form.mel_frames)
+    return folding.streaming(state, form.layout, form.spkcache, form.fifo, form.chunk_frames)
 
 
 def _check_sizes(state: Arrays, form: Form) -> None:
@@ -260,27 +273,28 @@ def _streams(form: Form, recordings: Sequence[Recording], thorough: bool) -> Ite
 def is_recorded(form: Form, thorough: bool) -> bool:
     """Return whether a form is measured on single calls: all streaming ones but the default, unless `thorough`.
 
-    A roll-out takes as long as the cache takes to fill; in one context that is enough, for all share their weights.
+    A roll-out takes as long as the cache takes to fill; in one context and layout that is enough, for all share their
+    weights.
     """
-    rolled_out = Form()
-    whole = (form.chunk, form.left, form.right, form.fifo) == (
-        rolled_out.chunk,
-        rolled_out.left,
-        rolled_out.right,
-        rolled_out.fifo,
-    )
-    return form.kind == "streaming" and not whole and not thorough
+    return form.kind == "streaming" and _decisive(form) != _decisive(Form()) and not thorough
+
+
+def _decisive(form: Form) -> tuple[int | str, ...]:
+    return form.chunk, form.left, form.right, form.fifo, form.layout
 
 
 def recorded(state: Arrays, form: Form, recordings: Sequence[Recording]) -> Iterator[Example]:
-    """Yield single calls of a streaming form, in the states cold, half_full, steady and final of our own network."""
+    """Yield single calls of a streaming form, in the states cold, half_full, steady and final of our own network.
+
+    They are the same for both layouts, to the last bit.
+    """
     from converters.networks.sortformer.recorded import recorded as of_network
 
     if form.kind != "streaming" or not recordings:
         return
     parameters = streaming_parameters(form)
     mel = _joined_mel(form, recordings, feature_frames(1, parameters))
-    for name, call in of_network(load(state, form), mel, parameters).items():
+    for name, call in of_network(load(state, replace(form, layout="frames")), mel, parameters).items():
         yield Example(name, call)
 
 

@@ -128,7 +128,7 @@ def front_end_constants(block: MIL_pb2.Block) -> set[str]:
     A front end is known by its structure. It is all that an operation `log` depends on, provided that this is linear
     operations, magnitudes and changes of layout alone; the logarithm behind a softmax depends on a whole network.
     """
-    producers = {output.name: operation for operation in block.operations for output in operation.outputs}
+    producers = _producers(block)
     found: set[str] = set()
     for operation in block.operations:
         if operation.type == "log":
@@ -136,6 +136,17 @@ def front_end_constants(block: MIL_pb2.Block) -> set[str]:
             if all(each.type in _FRONT_END for each in reached.values()):
                 found |= {name for name, each in reached.items() if each.type == "const"}
     return found
+
+
+def constants_behind(output: str, block: MIL_pb2.Block) -> set[str]:
+    """Return the names of the constants that an output of a block is made of."""
+    producers = _producers(block)
+    reached = _upstream(producers[output], producers) if output in producers else {}
+    return {name for name, each in reached.items() if each.type == "const"}
+
+
+def _producers(block: MIL_pb2.Block) -> dict[str, MIL_pb2.Operation]:
+    return {output.name: operation for operation in block.operations for output in operation.outputs}
 
 
 def _upstream(operation: MIL_pb2.Operation, producers: dict[str, MIL_pb2.Operation]) -> dict[str, MIL_pb2.Operation]:

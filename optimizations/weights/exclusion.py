@@ -9,6 +9,5 @@ def check(weight_threshold: int, exclude: tuple[str, ...]) -> None:
     if weight_threshold < 0:
         raise ValueError(f"weight_threshold: expected 0 elements or more, found {weight_threshold}")
     if isinstance(exclude, str) or not all(exclude):
-        raise ValueError(
-            f"exclude: expected a list of operation types, '{FRONT_END}' or '{SINGLE_PRECISION}', found {exclude!r}"
-        )
+        parts = f"outputs, '{FRONT_END}' or '{SINGLE_PRECISION}'"
+        raise ValueError(f"exclude: expected a list of operation types, {parts}, found {exclude!r}")

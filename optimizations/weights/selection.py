@@ -1,13 +1,20 @@
 """The large weights of a program: which there are, and which of them a pass leaves as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mil.package import Package
-from mil.schema import Model_pb2
+from mil.schema import MIL_pb2, Model_pb2
 from mil.values import TensorType, tensor_type
-from optimizations.weights.constants import Constant, constants, front_end_constants, output_channel_axis, top_blocks
+from optimizations.weights.constants import (
+    Constant,
+    constants,
+    constants_behind,
+    front_end_constants,
+    output_channel_axis,
+    top_blocks,
+)
 from optimizations.weights.exclusion import FRONT_END, SINGLE_PRECISION
 from pipeline.types import QuernError
 
@@ -54,21 +61,27 @@ def large_weights(
     for function, opset_name, block in blocks:
         opset = _opset(opset_name, source)
         everything = {each.name: each for each in constants(block)}
-        front_end = front_end_constants(block)
+        parts = _parts(block, exclude)
         matched |= {use.operation.type for each in constants(block) for use in each.uses}
-        matched |= {FRONT_END} if front_end else set()
+        matched |= {part for part, names in parts.items() if names}
         for constant in constants(block):
             kind = tensor_type(constant.operation.outputs[0].type)
             if kind is not None and _is_large(kind, threshold):
                 axis = output_channel_axis(constant, everything, package)
                 single = kind.element.name == "fp32"
                 matched |= {SINGLE_PRECISION} if single else set()
-                reason = _excluded(constant, front_end, single, exclude)
+                reason = _excluded(constant, parts, single, exclude)
                 found.append(Large(f"{function}/{constant.name}", constant, kind, opset, axis, reason))
     unmatched = sorted(set(exclude) - matched)
     if unmatched:
         raise QuernError(f"{source}: exclude: `{unmatched[0]}` is neither used here nor a part of this program")
     return found
+
+
+def _parts(block: MIL_pb2.Block, exclude: Sequence[str]) -> dict[str, set[str]]:
+    """Return the constants of each part of a program that an exclusion names: its front end, what an output is of."""
+    outputs = {name: constants_behind(name, block) for name in exclude if name in block.outputs}
+    return outputs | ({FRONT_END: front_end_constants(block)} if FRONT_END in exclude else {})
 
 
 def _is_large(kind: TensorType, threshold: int) -> bool:
@@ -82,7 +95,7 @@ def _is_large(kind: TensorType, threshold: int) -> bool:
     )
 
 
-def _excluded(constant: Constant, front_end: set[str], single: bool, exclude: Sequence[str]) -> str:
+def _excluded(constant: Constant, parts: Mapping[str, set[str]], single: bool, exclude: Sequence[str]) -> str:
     """Return why a large weight is left, or nothing."""
     consumers = {use.operation.type for use in constant.uses}
     if not consumers:
@@ -91,8 +104,9 @@ def _excluded(constant: Constant, front_end: set[str], single: bool, exclude: Se
         return "a block returns it, and Core ML cannot return a decoded weight"
     if any(name.startswith("constexpr_") for name in consumers):
         return "it is part of a compressed weight"
-    if FRONT_END in exclude and constant.name in front_end:
-        return f"excluded: {FRONT_END}"
+    for part, names in parts.items():
+        if constant.name in names:
+            return f"excluded: {part}"
     if SINGLE_PRECISION in exclude and single:
         return f"excluded: {SINGLE_PRECISION}"
     excluded = sorted(consumers & set(exclude))

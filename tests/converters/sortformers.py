@@ -1,6 +1,7 @@
 """A tiny Sortformer, its checkpoint as NeMo would write it, and inputs for its forms."""
 
 import io
+import itertools
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 import yaml
 
+from converters.formats import coreml
+from converters.models import sortformer
 from converters.models.sortformer import Form
 from converters.nemo import CONFIG, WEIGHTS
 from converters.networks.sortformer.layout import SETTINGS, Sizes, unused_shapes
 from converters.networks.sortformer.stand_in import stand_in
+from optimizations import palettize
 from pipeline.types import Arrays
 
 TINY = Sizes(
@@ -30,6 +34,10 @@ TINY = Sizes(
 STREAMING = Form(chunk=3, right=2, fifo=10, spkcache=24, update_period=7, width=32, mels=16)
 OFFLINE = Form(kind="offline", window_s=2.0, width=32, mels=16)
 PREPROCESSOR = Form(kind="preprocessor", window_s=2.0, width=32, mels=16)
+
+# Filled lengths of chunk (mel frames), cache and fifo of STREAMING: all, a cold start, half full, an empty fifo, a last
+# chunk of one mel frame, and nothing at all.
+FILLED = [(48, 24, 10), (48, 0, 0), (35, 12, 3), (47, 24, 0), (9, 0, 10), (1, 24, 10), (0, 0, 0)]
 
 # The longest published context, in the smallest network.
 LONGEST = Form(chunk=340, right=40, update_period=300, width=8, mels=8)
@@ -117,3 +125,32 @@ def run(network: Any, inputs: Arrays, names: list[str]) -> Arrays:
         found = network(*(torch.from_numpy(array) for array in inputs.values()))
     found = found if isinstance(found, tuple) else (found,)
     return {name: tensor.numpy() for name, tensor in zip(names, found, strict=True)}
+
+
+def names(form: Form) -> list[str]:
+    return [tensor.name for tensor in sortformer.outputs(form)]
+
+
+def converted(path: Path, form: Form, options: coreml.Options, state: Arrays | None = None) -> Path:
+    """Write the program of a form, with a tiny state unless another is given."""
+    network = sortformer.load(state or tiny_state(), form)
+    coreml.convert(network, sortformer.inputs(form), sortformer.outputs(form), sortformer.metadata(form), options, path)
+    return path
+
+
+def palettized(source: Path, options: palettize.Options, destination: Path) -> dict[str, Any]:
+    """Write a package with palettes, each made anew in a folder beside it, and return what was found."""
+    folders = (destination.with_name(f"{destination.name}-{n}") for n in itertools.count())
+
+    def anew(recipe: Any, make: Any) -> Path:
+        folder = next(folders)
+        folder.mkdir()
+        make(folder)
+        return folder
+
+    return palettize.apply(source, options, anew, destination)
+
+
+def weight_bytes(path: Path) -> int:
+    (file,) = path.rglob("weight.bin")
+    return file.stat().st_size

@@ -1,6 +1,5 @@
 """Sortformer: held against NeMo's, its stand-in, and what its plugin declares."""
 
-import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +23,7 @@ from mil.traverse import block_of
 from optimizations import palettize
 from pipeline.types import QuernError, Recording
 from tests.converters.sortformers import (
+    FILLED,
     LONGEST,
     OFFLINE,
     PREPROCESSOR,
@@ -31,10 +31,14 @@ from tests.converters.sortformers import (
     STREAMING,
     TINY,
     configuration,
+    converted,
+    names,
+    palettized,
     run,
     saved,
     step_inputs,
     tiny_state,
+    weight_bytes,
     write_nemo,
 )
 from tests.fixtures import FIXTURES, needs_fixtures
@@ -42,13 +46,7 @@ from verify.linting.lint import lint
 
 ROOT = Path(__file__).parents[2]
 
-# Filled lengths of chunk (mel frames), cache and fifo: all, a cold start, half full, an empty fifo, a last chunk of
-# one mel frame, and nothing at all.
-FILLED = [(48, 24, 10), (48, 0, 0), (35, 12, 3), (47, 24, 0), (9, 0, 10), (1, 24, 10), (0, 0, 0)]
-
-
-def _names(form):
-    return [tensor.name for tensor in sortformer.outputs(form)]
+LAYOUTS = ["frames", "channels"]
 
 
 def _recordings():
@@ -114,6 +112,9 @@ def test_a_form_of_other_sizes_than_the_checkpoint_is_refused():
         ({"fifo": 4.5}, "fifo: 4.5"),
         ({"window_s": 0.005}, "window_s: 0.005; expected a multiple of 0.01 s"),
         ({"window_s": True}, "window_s: True"),
+        ({"layout": "rows"}, "layout: 'rows'; expected frames or channels"),
+        ({"layout": "channels", "kind": "preprocessor"}, "layout: a preprocessor has none; leave it out"),
+        ({"layout": "channels", "chunk": 2000}, "layout: channels: 2236 frames; it counts up to 2048; use frames"),
     ],
 )
 def test_forms_that_mean_nothing_are_refused(options, message):
@@ -167,14 +168,15 @@ def test_the_offline_form_and_the_preprocessor_fit_together():
     assert sortformer.inputs(Form(kind="preprocessor"))[0].shape == (1, 491520)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("filled", FILLED)
-def test_what_is_behind_the_lengths_plays_no_part(filled):
+def test_what_is_behind_the_lengths_plays_no_part(filled, layout):
     """Other noise in the padding of chunk, cache and fifo changes nothing, and predictions behind the end are 0."""
-    network = sortformer.load(tiny_state(), STREAMING)
+    network = sortformer.load(tiny_state(), replace(STREAMING, layout=layout))
     inputs, other = step_inputs(STREAMING, filled), step_inputs(STREAMING, filled, seed=9)
     for name in ("chunk", "spkcache", "fifo"):
         other[name][:, : int(inputs[f"{name}_lengths"][0])] = inputs[name][:, : int(inputs[f"{name}_lengths"][0])]
-    found, again = (run(network, each, _names(STREAMING)) for each in (inputs, other))
+    found, again = (run(network, each, names(STREAMING)) for each in (inputs, other))
     assert all(np.array_equal(found[name], again[name]) for name in found)
     frames = filled[1] + filled[2] + -(-filled[0] // 8)
     assert found["chunk_pre_encoder_lengths_out"] == [-(-filled[0] // 8)]
@@ -182,14 +184,15 @@ def test_what_is_behind_the_lengths_plays_no_part(filled):
     assert not found["speaker_preds"][0, frames:].any()
 
 
-def test_a_past_in_two_parts_is_a_past_in_one():
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_past_in_two_parts_is_a_past_in_one(layout):
     """Frames that are all in the cache are the same as the first of them in the cache and the others in the fifo."""
-    network = sortformer.load(tiny_state(), STREAMING)
+    network = sortformer.load(tiny_state(), replace(STREAMING, layout=layout))
     inputs = step_inputs(STREAMING, (48, 20, 0))
     parted = {name: array.copy() for name, array in inputs.items()}
     parted["fifo"][:, :8] = inputs["spkcache"][:, 12:20]
     parted |= {"spkcache_lengths": np.array([12], np.int32), "fifo_lengths": np.array([8], np.int32)}
-    whole, parts = (run(network, each, _names(STREAMING))["speaker_preds"] for each in (inputs, parted))
+    whole, parts = (run(network, each, names(STREAMING))["speaker_preds"] for each in (inputs, parted))
     np.testing.assert_array_equal(whole, parts)
 
 
@@ -197,7 +200,7 @@ def test_a_step_without_a_past_is_a_window():
     """A cold start predicts for its chunk what the offline form predicts for a window of the same mel."""
     state, inputs = tiny_state(), step_inputs(STREAMING, (48, 0, 0))
     offline = sortformer.load(state, replace(OFFLINE, window_s=0.48))
-    step = run(sortformer.load(state, STREAMING), inputs, _names(STREAMING))["speaker_preds"][:, :6]
+    step = run(sortformer.load(state, STREAMING), inputs, names(STREAMING))["speaker_preds"][:, :6]
     window = {"mel": np.ascontiguousarray(inputs["chunk"].transpose(0, 2, 1)), "mel_length": inputs["chunk_lengths"]}
     np.testing.assert_allclose(run(offline, window, ["speaker_preds"])["speaker_preds"], step, atol=1e-6)
 
@@ -217,7 +220,7 @@ def _held(upstream, state, form, cases, tolerance):
     network = sortformer.load(state, form)
     theirs = nemo_runner(upstream, form.kind, form.mel_frames if form.kind == "preprocessor" else form.frames)
     for inputs in cases:
-        wanted, found = theirs(inputs), run(network, inputs, _names(form))
+        wanted, found = theirs(inputs), run(network, inputs, names(form))
         assert wanted.keys() == found.keys()
         for name in wanted:
             np.testing.assert_allclose(found[name], wanted[name], atol=tolerance, rtol=0, err_msg=name)
@@ -354,7 +357,7 @@ def test_a_stream_lasts_until_its_cache_is_compressed():
     [thorough] = sortformer.examples(STREAMING, [_recording(3, "one"), _recording(30, "two")], thorough=True)
     assert len(example.inputs[FEATURES]) < len(thorough.inputs[FEATURES]) == 3300
     network = sortformer.load(tiny_state(), STREAMING)
-    found = sortformer.drive(lambda inputs: run(network, inputs, _names(STREAMING)), example.inputs, STREAMING)
+    found = sortformer.drive(lambda inputs: run(network, inputs, names(STREAMING)), example.inputs, STREAMING)
     assert found["compressions"][-1] >= 1
     assert len(found["speaker_preds"]) == -(-len(example.inputs[FEATURES]) // 8)
 
@@ -364,16 +367,10 @@ def test_no_recordings_no_examples():
     assert [list(sortformer.examples(form, [])) for form in (STREAMING, OFFLINE, PREPROCESSOR)] == [[], [], []]
 
 
-def _converted(path, form, options, state=None):
-    network = sortformer.load(state or tiny_state(), form)
-    coreml.convert(network, sortformer.inputs(form), sortformer.outputs(form), sortformer.metadata(form), options, path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sortformer")
-    return _converted(folder / "step.mlpackage", STREAMING, coreml.Options("fp32"))
+    return converted(folder / "step.mlpackage", STREAMING, coreml.Options("fp32"))
 
 
 def test_a_converted_step_says_what_the_network_says(package):
@@ -381,7 +378,7 @@ def test_a_converted_step_says_what_the_network_says(package):
     program, network = coreml.runner(package, "declared"), sortformer.load(tiny_state(), STREAMING)
     for filled in FILLED:
         inputs = step_inputs(STREAMING, filled)
-        wanted, found = run(network, inputs, _names(STREAMING)), program(inputs)
+        wanted, found = run(network, inputs, names(STREAMING)), program(inputs)
         assert found["chunk_pre_encoder_lengths_out"].dtype == np.int32
         for name in wanted:
             np.testing.assert_allclose(found[name], wanted[name], atol=1e-5, rtol=0, err_msg=name)
@@ -400,9 +397,9 @@ def test_nothing_passes_through_a_step(package):
 
 def test_half_precision_keeps_the_decisions(tmp_path):
     """On a filled step, nearly all frames of all speakers."""
-    program = coreml.runner(_converted(tmp_path / "step.mlpackage", STREAMING, coreml.Options("fp16")), "declared")
+    program = coreml.runner(converted(tmp_path / "step.mlpackage", STREAMING, coreml.Options("fp16")), "declared")
     inputs, network = step_inputs(STREAMING, FILLED[0]), sortformer.load(tiny_state(), STREAMING)
-    wanted = run(network, inputs, _names(STREAMING))["speaker_preds"]
+    wanted = run(network, inputs, names(STREAMING))["speaker_preds"]
     assert ((program(inputs)["speaker_preds"] > 0.5) == (wanted > 0.5)).mean() > 0.95
 
 
@@ -410,7 +407,7 @@ def test_half_precision_keeps_the_decisions(tmp_path):
 def longest(tmp_path_factory):
     """The longest published context in half precision."""
     path = tmp_path_factory.mktemp("longest") / "step.mlpackage"
-    return _converted(path, LONGEST, coreml.Options("fp16"), stand_in(SMALLEST, 0))
+    return converted(path, LONGEST, coreml.Options("fp16"), stand_in(SMALLEST, 0))
 
 
 def _part(package, given, wanted, path):
@@ -450,7 +447,7 @@ def test_half_precision_counts_every_length(longest, tmp_path):
 def test_half_precision_counts_the_frames_of_audio(tmp_path):
     """At the edges of frames all over a window of 30.72 s, whose samples half precision cannot count at all."""
     form = replace(PREPROCESSOR, window_s=30.72)
-    package = _converted(tmp_path / "mel.mlpackage", form, coreml.Options("fp16"))
+    package = converted(tmp_path / "mel.mlpackage", form, coreml.Options("fp16"))
     count = _part(package, "audio_length", "mel_length", tmp_path / "count.mlpackage")
     lengths = [n for edge in range(0, 3073, 64) for n in (160 * edge - 1, 160 * edge, 160 * edge + 1) if n >= 0]
     lengths = [n for n in lengths if n <= form.samples]
@@ -464,30 +461,17 @@ def test_nothing_in_a_long_context_is_too_long_for_the_neural_engine(longest):
     assert not rules & {"D1", "P3"}
 
 
-def _weight_bytes(path):
-    (file,) = path.rglob("weight.bin")
-    return file.stat().st_size
-
-
 def test_contexts_are_functions_over_one_set_of_weights(package, tmp_path):
     """In palettes too: another context costs no weights, and each function says what its own program says."""
     other = replace(STREAMING, fifo=20)
-    parts = {"short": package, "long": _converted(tmp_path / "long.mlpackage", other, coreml.Options("fp32"))}
+    parts = {"short": package, "long": converted(tmp_path / "long.mlpackage", other, coreml.Options("fp32"))}
     packed = {name: tmp_path / f"{name}-w6.mlpackage" for name in parts}
-    folders = (tmp_path / f"palette{n}" for n in itertools.count())
-
-    def anew(recipe, make):
-        folder = next(folders)
-        folder.mkdir()
-        make(folder)
-        return folder
-
     for name, destination in packed.items():
-        palettize.apply(parts[name], palettize.Options(nbits=6, exclude=("conv",)), anew, destination)
+        palettized(parts[name], palettize.Options(nbits=6, exclude=("conv",)), destination)
     for i, sources in enumerate((parts, packed)):
         whole = tmp_path / f"whole{i}.mlpackage"
         coreml.merge(sources, "short", whole)
-        assert _weight_bytes(whole) < 1.01 * max(map(_weight_bytes, sources.values()))
+        assert weight_bytes(whole) < 1.01 * max(map(weight_bytes, sources.values()))
         for name, form in (("short", STREAMING), ("long", other)):
             inputs = step_inputs(form, FILLED[2])
             alone, found = mil.load(sources[name]).run(inputs), mil.load(whole).run(inputs, function=name)
@@ -497,9 +481,9 @@ def test_contexts_are_functions_over_one_set_of_weights(package, tmp_path):
 @pytest.mark.parametrize("form", [OFFLINE, PREPROCESSOR], ids=["offline", "preprocessor"])
 def test_windows_convert_too(tmp_path, form):
     """To 1e-4 of the network in single precision, on a window that is not full."""
-    program = coreml.runner(_converted(tmp_path / "window.mlpackage", form, coreml.Options("fp32")), "declared")
+    program = coreml.runner(converted(tmp_path / "window.mlpackage", form, coreml.Options("fp32")), "declared")
     *_, example = sortformer.examples(form, [_recording(3)])
-    wanted = run(sortformer.load(tiny_state(), form), example.inputs, _names(form))
+    wanted = run(sortformer.load(tiny_state(), form), example.inputs, names(form))
     found = program(example.inputs)
     for name in wanted:
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-4, rtol=0, err_msg=name)
@@ -527,5 +511,5 @@ def test_a_stand_in_of_other_sizes_has_them():
     """Widths and counts of layers are read back from the tensors."""
     sizes = replace(TINY, conformer_layers=3, transformer_layers=1, speakers=5, kernel=5, scaled=False)
     form = replace(STREAMING, speakers=5)
-    found = run(sortformer.load(stand_in(sizes, 0), form), step_inputs(form, FILLED[0]), _names(form))
+    found = run(sortformer.load(stand_in(sizes, 0), form), step_inputs(form, FILLED[0]), names(form))
     assert found["speaker_preds"].shape == (1, 40, 5)

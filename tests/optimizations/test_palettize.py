@@ -228,6 +228,16 @@ def test_exclusion_by_operation(tmp_path, memo):
     assert len(found["weights"]) == 4
 
 
+def test_exclusion_of_what_an_output_is_made_of(tmp_path, memo):
+    """All weights that it depends on, whatever uses them, and no others."""
+    source = varied_package(tmp_path / "source.mlpackage")
+    rows = apply(source, Options(4, exclude=("rows",)), memo, tmp_path / "rows.mlpackage")
+    assert [(each["shape"], each["reason"]) for each in rows["left"]] == [([300, 16], "excluded: rows")]
+    out = apply(source, Options(4, exclude=("out",)), memo, tmp_path / "out.mlpackage")
+    assert [each["shape"] for each in out["weights"]] == [[300, 16]]
+    assert {each["reason"] for each in out["left"]} == {"excluded: out"}
+
+
 def test_exclusion_of_the_front_end(tmp_path, memo):
     """`fbank` is the filters before a logarithm; what follows it, and a network before a log-softmax, is not."""
 

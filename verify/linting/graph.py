@@ -24,9 +24,9 @@ def attention(scope: Scope) -> list[Operation]:
 def _attends(scope: Scope, operation: Operation) -> bool:
     if operation.type == "scaled_dot_product_attention":
         return True
-    if operation.type != "matmul":
+    if operation.type not in ("matmul", "einsum"):
         return False
-    made = [origin(scope, operation.argument(side)) for side in ("x", "y")]
+    made = [origin(scope, operand) for operand in operation.variables]
     return any(operation is not None and operation.type == "softmax" for operation in made)
 
 

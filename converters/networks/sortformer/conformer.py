@@ -32,10 +32,10 @@ def positions(width: int, frames: int) -> np.ndarray:
 class FeedForward(nn.Module):
     """Two linear layers."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, linear: type[nn.Linear]) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(width, inner)
-        self.linear2 = nn.Linear(inner, width)
+        self.linear1 = linear(width, inner)
+        self.linear2 = linear(inner, width)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.linear2(F.silu(self.linear1(frames)))
@@ -50,6 +50,7 @@ class RelativeAttention(nn.Module):
     numbers of frames have equal weights, which the functions of one model store once.
     """
 
+    linear: type[nn.Linear] = nn.Linear
     slices_constants = True
     distances: torch.Tensor  # (1, head, feature, distance), the encodings of distances as this layer projects them
 
@@ -57,7 +58,7 @@ class RelativeAttention(nn.Module):
         super().__init__()
         width, self.heads, self.frames = sizes.width, sizes.conformer_heads, frames
         self.head = width // self.heads
-        self.linear_q, self.linear_k, self.linear_v, self.linear_out = (nn.Linear(width, width) for _ in range(4))
+        self.linear_q, self.linear_k, self.linear_v, self.linear_out = (self.linear(width, width) for _ in range(4))
         self.pos_bias_u = nn.Parameter(torch.empty(self.heads, 1, self.head))
         self.pos_bias_v = nn.Parameter(torch.empty(self.heads, 1, self.head))
         self.reach = max(frames, REACH)
@@ -69,15 +70,19 @@ class RelativeAttention(nn.Module):
         unheard   (frame,) added to the scores: 0, and for frames that are not filled a large negative number
         """
         query, key, value = (self._heads(linear(frames)) for linear in (self.linear_q, self.linear_k, self.linear_v))
-        near = self.distances[:, :, :, self.reach - self.frames : self.reach + self.frames]
         by_content = torch.matmul(query + self.pos_bias_u, key.transpose(2, 3))  # (1, head, query, key)
-        by_distance = self._by_key(torch.matmul(query + self.pos_bias_v, near))
+        by_distance = self.by_distance(query + self.pos_bias_v)
         weights = torch.softmax(by_content + by_distance + unheard, dim=-1)
         heard = torch.matmul(weights, value).transpose(1, 2)  # (1, frame, head, feature)
         return self.linear_out(heard.reshape(1, self.frames, self.heads * self.head))
 
     def _heads(self, frames: torch.Tensor) -> torch.Tensor:
         return frames.reshape(1, self.frames, self.heads, self.head).transpose(1, 2)
+
+    def by_distance(self, query: torch.Tensor) -> torch.Tensor:
+        """Return what the distance adds to the scores (1, head, query, key) of queries (1, head, query, feature)."""
+        near = self.distances[:, :, :, self.reach - self.frames : self.reach + self.frames]
+        return self._by_key(torch.matmul(query, near))
 
     def _by_key(self, scores: torch.Tensor) -> torch.Tensor:
         """Return scores (1, head, query, key) of scores (1, head, query, distance).
@@ -97,11 +102,13 @@ class Convolution(nn.Module):
     The batch normalisation that follows the convolution is part of its weights.
     """
 
+    linear: type[nn.Linear] = nn.Linear
+
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.pointwise_conv1 = nn.Linear(width, 2 * width)
+        self.pointwise_conv1 = self.linear(width, 2 * width)
         self.depthwise_conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.pointwise_conv2 = nn.Linear(width, width)
+        self.pointwise_conv2 = self.linear(width, width)
 
     def forward(self, frames: torch.Tensor, filled: torch.Tensor) -> torch.Tensor:
         gated = F.glu(self.pointwise_conv1(frames), dim=-1) * filled
@@ -111,16 +118,21 @@ class Convolution(nn.Module):
 class ConformerLayer(nn.Module):
     """Half a feed-forward layer, attention, convolution, the other half; the halves are part of `linear2`."""
 
+    linear: type[nn.Linear] = nn.Linear
+    norm: type[nn.LayerNorm] = nn.LayerNorm
+    attention: type[RelativeAttention] = RelativeAttention
+    convolution: type[Convolution] = Convolution
+
     def __init__(self, sizes: Sizes, frames: int) -> None:
         super().__init__()
         width = sizes.width
         self.norm_feed_forward1, self.norm_self_att, self.norm_conv, self.norm_feed_forward2, self.norm_out = (
-            nn.LayerNorm(width) for _ in range(5)
+            self.norm(width) for _ in range(5)
         )
-        self.feed_forward1 = FeedForward(width, sizes.inner)
-        self.self_attn = RelativeAttention(sizes, frames)
-        self.conv = Convolution(width, sizes.kernel)
-        self.feed_forward2 = FeedForward(width, sizes.inner)
+        self.feed_forward1 = FeedForward(width, sizes.inner, self.linear)
+        self.self_attn = self.attention(sizes, frames)
+        self.conv = self.convolution(width, sizes.kernel)
+        self.feed_forward2 = FeedForward(width, sizes.inner, self.linear)
 
     def forward(self, frames: torch.Tensor, filled: torch.Tensor, unheard: torch.Tensor) -> torch.Tensor:
         """Return frames (1, frame, width); filled (frame, 1) is 1 or 0, `unheard` as in RelativeAttention."""

@@ -1,36 +1,39 @@
 """From NeMo's trained tensors to those of our modules: what is constant is worked out once, here."""
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from converters.networks.sortformer import network as frames_network
+from converters.networks.sortformer.channels import network as channels_network
 from converters.networks.sortformer.conformer import positions
 from converters.networks.sortformer.layout import REACH, STRIDES, Sizes, halved, sizes_in
 from converters.networks.sortformer.mel import MelSpectrogram, mel_tensors
-from converters.networks.sortformer.network import Offline, Streaming
 
 State = dict[str, np.ndarray]
 
+_NETWORKS: Mapping[str, ModuleType] = {"frames": frames_network, "channels": channels_network}
 _BATCH_NORM_EPSILON = 1e-5
 
 
-def streaming(state: State, spkcache: int, fifo: int, chunk: int) -> Streaming:
+def streaming(state: State, layout: str, spkcache: int, fifo: int, chunk: int) -> nn.Module:
     """Return the network for steps of that many frames, in evaluation mode."""
     sizes = sizes_in(state)
     with torch.device("meta"):
-        network = Streaming(sizes, spkcache, fifo, chunk)
+        network = _NETWORKS[layout].Streaming(sizes, spkcache, fifo, chunk)
     frames = spkcache + fifo + chunk
     return _filled(network, _pre_encode(state, sizes) | _head(state, sizes, frames))
 
 
-def offline(state: State, frames: int) -> Offline:
+def offline(state: State, layout: str, frames: int) -> nn.Module:
     """Return the network for windows of that many mel frames, in evaluation mode."""
     sizes = sizes_in(state)
     with torch.device("meta"):
-        network = Offline(sizes, frames)
+        network = _NETWORKS[layout].Offline(sizes, frames)
     return _filled(network, _pre_encode(state, sizes) | _head(state, sizes, halved(frames)))
 
 

@@ -18,6 +18,8 @@ STRIDES = 3  # stages of the pre-encode that halve time and frequency
 # Frames of the longest low-latency context. Shorter ones hold its table of distances, so that
 # all share it; the high-latency context, half as long again, has its own rather than make every other larger.
 REACH = 390
+# Frames that half precision can count, one by one.
+MOST_FRAMES = 2048
 
 CONFORMER_HEADS = "settings.conformer_heads"
 TRANSFORMER_HEADS = "settings.transformer_heads"

@@ -18,22 +18,25 @@ from converters.networks.sortformer.preencode import PreEncode
 from converters.networks.sortformer.transformer import TransformerLayer
 
 # Added to the scores of frames that are not filled: exp of it is 0 in half precision too, and it is finite there.
-_UNHEARD = 1e4
+UNHEARD = 1e4
 
 
 class Head(nn.Module):
     """From packed frames to predictions: FastConformer, projection, transformer, two linear layers, sigmoid."""
 
+    linear: type[nn.Linear] = nn.Linear
+    conformer_layer: type[ConformerLayer] = ConformerLayer
+    transformer_layer: type[TransformerLayer] = TransformerLayer
     places: torch.Tensor  # (frame,)
 
     def __init__(self, sizes: Sizes, frames: int) -> None:
         super().__init__()
         self.scale = math.sqrt(sizes.width) if sizes.scaled else 1.0
-        self.conformer = nn.ModuleList(ConformerLayer(sizes, frames) for _ in range(sizes.conformer_layers))
-        self.projection = nn.Linear(sizes.width, sizes.narrow)
-        self.transformer = nn.ModuleList(TransformerLayer(sizes, frames) for _ in range(sizes.transformer_layers))
-        self.hidden = nn.Linear(sizes.narrow, sizes.narrow)
-        self.speakers = nn.Linear(sizes.narrow, sizes.speakers)
+        self.conformer = nn.ModuleList(self.conformer_layer(sizes, frames) for _ in range(sizes.conformer_layers))
+        self.projection = self.linear(sizes.width, sizes.narrow)
+        self.transformer = nn.ModuleList(self.transformer_layer(sizes, frames) for _ in range(sizes.transformer_layers))
+        self.hidden = self.linear(sizes.narrow, sizes.narrow)
+        self.speakers = self.linear(sizes.narrow, sizes.speakers)
         self.register_buffer("places", counting(frames), persistent=False)
 
     def forward(self, frames: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
@@ -41,9 +44,7 @@ class Head(nn.Module):
 
         frames   (1, frame, width), the first length (1,) of them filled; the others may hold anything finite
         """
-        filled = (self.places < length).to(frames.dtype)
-        unheard = (filled - 1) * _UNHEARD
-        filled = filled.unsqueeze(1)
+        filled, unheard = self.masks((self.places < length).to(frames.dtype))
         frames = frames * self.scale
         for conformer in self.conformer:
             frames = conformer(frames, filled, unheard)
@@ -51,6 +52,10 @@ class Head(nn.Module):
         for transformer in self.transformer:
             frames = transformer(frames, unheard)
         return torch.sigmoid(self.speakers(F.relu(self.hidden(F.relu(frames))))) * filled
+
+    def masks(self, filled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what frames are multiplied by, (frame, 1), and what is added to their scores, (frame,)."""
+        return filled.unsqueeze(1), (filled - 1) * UNHEARD
 
 
 class Streaming(nn.Module):

@@ -10,11 +10,15 @@ from converters.networks.sortformer.layout import Sizes
 class Attention(nn.Module):
     """Attention among all frames; queries come divided by √(width / heads)."""
 
+    linear: type[nn.Linear] = nn.Linear
+
     def __init__(self, sizes: Sizes, frames: int) -> None:
         super().__init__()
         width, self.heads, self.frames = sizes.narrow, sizes.transformer_heads, frames
         self.head = width // self.heads
-        self.query_net, self.key_net, self.value_net, self.out_projection = (nn.Linear(width, width) for _ in range(4))
+        self.query_net, self.key_net, self.value_net, self.out_projection = (
+            self.linear(width, width) for _ in range(4)
+        )
 
     def forward(self, frames: torch.Tensor, unheard: torch.Tensor) -> torch.Tensor:
         query, key, value = (self._heads(net(frames)) for net in (self.query_net, self.key_net, self.value_net))
@@ -29,10 +33,10 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, linear: type[nn.Linear]) -> None:
         super().__init__()
-        self.dense_in = nn.Linear(width, inner)
-        self.dense_out = nn.Linear(inner, width)
+        self.dense_in = linear(width, inner)
+        self.dense_out = linear(inner, width)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.dense_out(F.relu(self.dense_in(frames)))
@@ -41,12 +45,16 @@ class FeedForward(nn.Module):
 class TransformerLayer(nn.Module):
     """Attention and a feed-forward layer, each added to what came in, and normalised."""
 
+    linear: type[nn.Linear] = nn.Linear
+    norm: type[nn.LayerNorm] = nn.LayerNorm
+    attention: type[Attention] = Attention
+
     def __init__(self, sizes: Sizes, frames: int) -> None:
         super().__init__()
-        self.first_sub_layer = Attention(sizes, frames)
-        self.layer_norm_1 = nn.LayerNorm(sizes.narrow)
-        self.second_sub_layer = FeedForward(sizes.narrow, sizes.narrow_inner)
-        self.layer_norm_2 = nn.LayerNorm(sizes.narrow)
+        self.first_sub_layer = self.attention(sizes, frames)
+        self.layer_norm_1 = self.norm(sizes.narrow)
+        self.second_sub_layer = FeedForward(sizes.narrow, sizes.narrow_inner, self.linear)
+        self.layer_norm_2 = self.norm(sizes.narrow)
 
     def forward(self, frames: torch.Tensor, unheard: torch.Tensor) -> torch.Tensor:
         """Return frames (1, frame, width); unheard (frame,) is added to the scores of each frame."""

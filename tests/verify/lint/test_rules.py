@@ -127,6 +127,17 @@ def test_attention_without_norms_is_no_transformer() -> None:
     assert "D6" not in found(transformer(batch=2, norm=False))
 
 
+def test_attention_by_einsum_is_attention() -> None:
+    """One head at a time in (batch, channel, 1, frame), keys before queries, as Apple writes it."""
+    product = {"equation": 'string("nchw,nwhu->nchu")'}
+    scored = made("fp16 2 8 1 8", "s", "einsum", values="(k, n)", **product)
+    weighed = made("fp16 2 8 1 8", "w", "softmax", x="s", axis="int32(1)")
+    heard = made("fp16 2 16 1 8", "y", "einsum", values="(n, w)", **product)
+    norm = made("fp16 2 16 1 8", "n", "layer_norm", x="x", axes=f"{tensor('int32 1')}([1])", epsilon="fp16(0x1p-10)")
+    key = made("fp16 2 8 1 16", "k", "transpose", x="n", perm=f"{tensor('int32 4')}([0, 3, 2, 1])")
+    assert found(function(norm, key, scored, weighed, heard, x="fp16 2 16 1 8"))["D6"] == ["attends in a batch of 2"]
+
+
 def test_integers_and_indices_are_told_apart() -> None:
     """Both run on the CPU, for different reasons; a cast is neither."""
     whole = ", tensor<int32, [1, 4]> i"
