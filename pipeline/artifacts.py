@@ -18,6 +18,7 @@ class Opened:
     form      the options of its form, as in the manifest
     inputs    name → shape; an axis whose length the caller chooses is (least, most)
     outputs   their names
+    weights   "trained", "synthetic" or "none"; empty where there is no manifest to say
     """
 
     path: Path
@@ -26,10 +27,11 @@ class Opened:
     inputs: Mapping[str, tuple[int | tuple[int, int], ...]]
     outputs: tuple[str, ...]
     runner: Runner
+    weights: str = ""
 
 
 def open_artifact(path: Path) -> Opened:
-    """Return what is at `path`: a folder with manifest.json, or else a `.mlpackage` or `.mlmodelc`.
+    """Return what is at `path`: a folder with manifest.json, the artifact in one, or any `.mlpackage` or `.mlmodelc`.
 
     Raises QuernError for anything else, and MilError for a model that cannot be read.
     """
@@ -39,9 +41,17 @@ def open_artifact(path: Path) -> Opened:
         raise QuernError(f"{path}: there is no such artifact; `python build_all_variants.py` makes some")
     if path.suffix in (".mlpackage", ".mlmodelc"):
         return _bare(path)
+    if path.suffix in _suffixes() and (path.parent / "manifest.json").is_file():
+        return _from_manifest(path.parent)
+    within = ", ".join(sorted(manifest.parent.name for manifest in path.glob("*/manifest.json")))
     raise QuernError(
         f"{path}: expected the folder of an artifact, with its manifest.json, or a .mlpackage or .mlmodelc"
+        + (f"; it holds such folders: {within}" if within else "")
     )
+
+
+def _suffixes() -> tuple[str, ...]:
+    return tuple(plugins.format_(name).SUFFIX for name in plugins.names("format"))
 
 
 def _from_manifest(folder: Path) -> Opened:
@@ -50,7 +60,7 @@ def _from_manifest(folder: Path) -> Opened:
         target = plugins.format_(facts["format"])
         inputs = {tensor["name"]: tuple(_length(size) for size in tensor["shape"]) for tensor in facts["inputs"]}
         outputs = tuple(tensor["name"] for tensor in facts["outputs"])
-        network, form = facts["network"], facts["form"]
+        network, form, weights = facts["network"], facts["form"], facts["checkpoint"]["weights"]
     except (ValueError, KeyError, TypeError) as error:
         raise QuernError(f"{folder / 'manifest.json'}: not the manifest of an artifact ({error!r})") from None
     artifact = next(folder.glob(f"*{target.SUFFIX}"), None)
@@ -58,7 +68,7 @@ def _from_manifest(folder: Path) -> Opened:
         raise QuernError(f"{folder}: its manifest says {facts['format']}, and there is no *{target.SUFFIX}")
     if missing := target.missing():
         raise QuernError(f"{folder}: needs {missing}")
-    return Opened(artifact, network, form, inputs, outputs, target.runner(artifact, "declared"))
+    return Opened(artifact, network, form, inputs, outputs, target.runner(artifact, "declared"), weights)
 
 
 def _length(size: int | Mapping[str, int]) -> int | tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from mil.compute_units import COMPUTE_UNITS
 from pipeline.publish.licences import NONE, Licence, known
 
 # The systems that go with each deployment target, as coremltools.target pairs them.
@@ -26,6 +27,7 @@ def card(document: Document) -> str:
         _head(document),
         _models(document),
         _loading(document),
+        _compute_units(document),
         _interfaces(document),
         _measured(document),
         _not_run(document),
@@ -125,7 +127,7 @@ def swift(artifact: Document) -> Iterator[str]:
     yield "import CoreML"
     yield ""
     yield "let configuration = MLModelConfiguration()"
-    yield "configuration.computeUnits = .all"
+    yield f"configuration.computeUnits = .{_units(artifact)}"
     yield f'let url = URL(fileURLWithPath: "{place(artifact, bundle)}")'
     yield "let model = try MLModel(contentsOf: url, configuration: configuration)"
     for tensor in artifact["inputs"]:
@@ -140,9 +142,13 @@ def swift(artifact: Document) -> Iterator[str]:
 
 def python(repository: str, artifact: Document, mac: bool = True) -> Iterator[str]:
     """Yield Python that fetches an artifact from the hub, loads it and runs it once, on zeros."""
+    chosen, predict = (
+        f", compute_units=coremltools.ComputeUnit.{COMPUTE_UNITS[_units(artifact)]}",
+        "model.predict(inputs)",
+    )
     suffix, module, load, run = {
-        ("coreml", True): (".mlpackage", "coremltools", "coremltools.models.MLModel(path)", "model.predict(inputs)"),
-        ("coreml", False): (".mlpackage", "mil", "mil.load(path)", "model.predict(inputs)"),
+        ("coreml", True): (".mlpackage", "coremltools", f"coremltools.models.MLModel(path{chosen})", predict),
+        ("coreml", False): (".mlpackage", "mil", "mil.load(path)", predict),
     }.get(
         (artifact["format"], mac),
         (".onnx", "onnxruntime", "onnxruntime.InferenceSession(path)", "model.run(None, inputs)"),
@@ -159,6 +165,25 @@ def python(repository: str, artifact: Document, mac: bool = True) -> Iterator[st
         yield f'    "{tensor["name"]}": np.zeros({_lengths(tensor)}, np.{tensor["dtype"]}),'
     yield "}"
     yield f"outputs = {run}"
+
+
+def _units(artifact: Document) -> str:
+    """Return the compute units that are recommended for an artifact, or for its first function."""
+    return next((units["recommend"] for units in artifact.get("compute_units", {}).values()), "all")
+
+
+def _compute_units(document: Document) -> Iterator[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for artifact in document["artifacts"]:
+        for function, units in artifact.get("compute_units", {}).items():
+            what = f"`{artifact['variant']}`" + (f" {function}" if artifact["functions"] else "")
+            groups.setdefault((units["recommend"], units["source"]), []).append(what)
+    if groups:
+        yield from ("## Compute units", "", "What others recommend who ran such models.", "")
+        yield from _table(
+            ("model", "compute units", "source"),
+            [(", ".join(models), f"`{recommended}`", source) for (recommended, source), models in groups.items()],
+        )
 
 
 def _lengths(tensor: Document) -> tuple[int, ...]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from pipeline import fuse, plugins
 from pipeline.options import Complaints, build, convert
-from pipeline.types import Checkpoint, Limit, Pass, Place, QuernError, Variant
+from pipeline.types import Checkpoint, ComputeUnits, Limit, Pass, Place, QuernError, Variant
+from pipeline.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ class _Block:
     functions: dict = field(default_factory=dict)
     check_options: dict = field(default_factory=dict)
     publish: dict = field(default_factory=dict)
+    compute_units: dict = field(default_factory=dict)
+    on_request: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,36 +120,8 @@ def read_matrix(path: Path) -> Matrix:
     return Matrix(checkpoints, variants, recordings)
 
 
-class _Loader(yaml.SafeLoader):
-    """A loader that complains of keys written twice, which YAML forbids and PyYAML lets pass."""
-
-    complaints: Complaints
-
-
-def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
-    seen: set[object] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            loader.complaints.add(f"line {key_node.start_mark.line + 1}", f"'{key}' is declared twice")
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
 def _load(path: Path, complaints: Complaints) -> dict:
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise QuernError(f"{path}: cannot be read: {error.strerror}") from None
-    loader = _Loader(text)
-    loader.complaints = complaints
-    try:
-        written = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise QuernError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+    written = read_yaml(path, complaints)
     if not isinstance(written, dict):
         raise QuernError(f"{path.name}: expected a mapping with `checkpoints` and `variants`")
     return written
@@ -306,6 +279,7 @@ def _variant(
     complaints: Complaints,
 ) -> Variant:
     form, options, passes, limits = _settings(merged, checkpoint.network, merged, path, complaints)
+    target = merged.get("format", "coreml")
     checks = tuple(merged.get("checks", ()))
     for limit in limits:
         if limit.measurement.split(".")[0] not in checks:
@@ -322,8 +296,12 @@ def _variant(
     if functions:  # what is said of the whole is said of its default function
         default = next(iter(functions.values()))
         form, options = default.form, default.convert
-        if not hasattr(plugins.format_(merged.get("format", "coreml")), "merge"):
+        if not hasattr(plugins.format_(target), "merge"):
             complaints.add(f"{path}.format", "its artifacts have one function; use coreml")
+        if merged.get("compute_units"):
+            complaints.add(
+                f"{path}.compute_units", "each function has its own; set it in the variant that it is made of"
+            )
         for check in checks:
             if check in plugins.names("check") and "outputs" in plugins.check(check).NEEDS:
                 complaints.add(f"{path}.checks.{check}", "runs one function; use `functions`, which looks at each")
@@ -333,7 +311,7 @@ def _variant(
         checkpoint=checkpoint,
         network=checkpoint.network,
         form=form,
-        format=merged.get("format", "coreml"),
+        format=target,
         convert=options,
         optimize=passes,
         checks=checks,
@@ -341,6 +319,8 @@ def _variant(
         functions=functions,
         check_options=dict(_check_options(merged.get("check_options", {}), checks, path, complaints)),
         publish=_place(merged.get("publish"), checkpoint.id, name, f"{path}.publish", complaints),
+        compute_units=_compute_units(merged, target, path, complaints),
+        on_request=merged.get("on_request", False),
     )
 
 
@@ -402,7 +382,23 @@ def _settings(
         if check not in plugins.names("check"):
             complaints.unknown(f"{path}.checks.{check}", "check", plugins.names("check"))
     limits = tuple(_limits(written.get("limits", {}), f"{path}.limits", complaints))
+    _compute_units(written, target, path, complaints)
     return form, options, passes, limits
+
+
+def _compute_units(written: dict, target: str, path: str, complaints: Complaints) -> ComputeUnits | None:
+    """Return where a variant should run; None where nothing says so, or its format leaves no choice."""
+    if not written.get("compute_units") or target not in plugins.names("format"):
+        return None
+    place = f"{path}.compute_units"
+    known = getattr(plugins.format_(target), "COMPUTE_UNITS", ())
+    if not known:
+        complaints.add(place, f"{target} leaves no choice of compute units; take it out, or use coreml")
+        return None
+    found = build(ComputeUnits, written["compute_units"], place, complaints)
+    if found and found.recommend not in known:
+        complaints.unknown(f"{place}.recommend.{found.recommend}", "compute units", known)
+    return found
 
 
 def _form(network: str, written: Any, path: str, complaints: Complaints) -> Any:

@@ -28,7 +28,7 @@ def folder() -> Path:
 
 def travels(check: str) -> bool:
     """Return whether what a check finds follows from the artifact alone, so that it holds on other machines."""
-    return set(plugins.check(check).NEEDS) <= {"package", "bundle", "functions"}
+    return set(plugins.check(check).NEEDS) <= {"package", "bundle", "functions", "sidecars"}
 
 
 def with_results(check: str, shown: Mapping[str, Artifact], found: Sequence[Measurement]) -> list[Measurement]:

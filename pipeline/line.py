@@ -10,12 +10,14 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline import elsewhere, plugins, references, steps, weights
 from pipeline.assemble import assemble, is_assembled
 from pipeline.manifest import manifest
+from pipeline.parting import with_parting
 from pipeline.recipe import key
 from pipeline.store import CorruptedError, MissingError, Store
 from pipeline.types import Artifact, CheckResult, Step, Subject, Taken, Variant
@@ -122,7 +124,7 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
         walk.enter("compile")
         bundle = _compile(variant, settings, walk, package)
         walk.enter("verify")
-        results = _verify(variant, settings, walk, source, state, package, bundle, parts)
+        results = _verify(variant, settings, walk, source, state, package, bundle, parts, beside)
         walk.enter("assemble")
         facts = manifest(variant, source, walk.taken, passed, package, bundle, beside, settings.compiler)
         folder = settings.out / variant.id
@@ -140,13 +142,17 @@ def _package(
 ) -> tuple[Artifact, list[Any]]:
     """Return the converted and optimized artifact, and what each pass decided."""
     walk.enter("convert")
-    package = walk.take(steps.convert(variant, state, source.kind, variant.convert))
+    package = _converted(variant, walk, source, state)
     walk.enter("optimize")
     passed = []
     for chosen in variant.optimize:
         package = walk.take(steps.optimize(variant, chosen, package, store, settings.calibration))
         passed.append(steps.decisions(package))
     return package, passed
+
+
+def _converted(variant: Variant, walk: _Walk, source: weights.Source, state: Artifact) -> Artifact:
+    return walk.take(steps.convert(variant, state, variant.convert, steps.metadata(variant, source.kind)))
 
 
 def _beside(variant: Variant, state: Artifact, walk: _Walk) -> Artifact | None:
@@ -169,24 +175,29 @@ def _verify(
     package: Artifact,
     bundle: Artifact | None,
     parts: Mapping[str, Artifact],
+    beside: Artifact | None,
 ) -> list[CheckResult]:
     rungs: dict[str, Artifact | Path | str] = {}
     if any("outputs" in plugins.check(name).NEEDS for name in variant.checks):
-        rungs = _ladder(variant, settings, walk, source, state, package)
+        rungs = _ladder(variant, settings, walk, state, package)
     results: list[CheckResult] = []
     for name in variant.checks:
-        shown = _shown(name, package, bundle, parts)
+        shown = _shown(name, package, bundle, parts, beside)
         step = _check_step(variant, name, settings, source, shown, rungs)
         found = steps.measurements(walk.take(step))
         if settings.results_out:
             elsewhere.keep(settings.results_out, variant.id, name, shown, found)
         found = elsewhere.with_results(name, shown, found)
         results += judge(variant, name, found, source.kind != "synthetic")
-    return results
+    if not rungs or not settings.audio.recordings or all(result.outcome != "fail" for result in results):
+        return results
+    audio = steps.with_recorded(variant, state, settings.audio, walk.take)
+    converted = partial(_converted, variant, walk, source, state)
+    return with_parting(variant, results, converted, package, audio, walk.take)
 
 
 def _ladder(
-    variant: Variant, settings: Settings, walk: _Walk, source: weights.Source, state: Artifact, package: Artifact
+    variant: Variant, settings: Settings, walk: _Walk, state: Artifact, package: Artifact
 ) -> dict[str, Artifact | Path | str]:
     """Run every rung of the ladder on the recordings, or say why it was not run."""
     if not settings.audio.recordings:
@@ -196,17 +207,21 @@ def _ladder(
     return {
         "upstream": reference if reference.exists() else references.ABSENT,
         "network": walk.take(steps.network_outputs(variant, state, audio)),
-        "float32": walk.take(steps.exact_outputs(variant, state, source.kind, audio)),
+        "float32": walk.take(steps.exact_outputs(variant, state, audio)),
         "declared": walk.take(steps.program_outputs(variant, package, "declared", audio)),
     }
 
 
-def _shown(name: str, package: Artifact, bundle: Artifact | None, parts: Mapping[str, Artifact]) -> dict[str, Artifact]:
+def _shown(
+    name: str, package: Artifact, bundle: Artifact | None, parts: Mapping[str, Artifact], beside: Artifact | None
+) -> dict[str, Artifact]:
     """Return the artifacts that a check asks to look at."""
     needs = plugins.check(name).NEEDS
     shown = {"package": package} if "package" in needs else {}
     if "bundle" in needs and bundle:
         shown["bundle"] = bundle
+    if "sidecars" in needs and beside:
+        shown["sidecars"] = beside
     if "functions" in needs:
         shown |= {f"{FUNCTION}{part}": artifact for part, artifact in parts.items()}
     return shown
@@ -236,6 +251,7 @@ def _check_step(
             for what, artifact in shown.items()
             if what.startswith(FUNCTION)
         },
+        sidecars=shown["sidecars"].path if "sidecars" in shown else None,
         rungs={
             rung: found.path / steps.OUTPUTS_FILE if isinstance(found, Artifact) else found
             for rung, found in rungs.items()

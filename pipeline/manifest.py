@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline import plugins
-from pipeline.types import Artifact, Pass, Taken, Variant
+from pipeline.types import Artifact, ComputeUnits, Pass, Taken, Variant
 from pipeline.versions import versions
 from pipeline.weights import SEED, Source
 
@@ -49,6 +49,7 @@ def manifest(
             "outputs": network.outputs(variant.form),
             "format": variant.format,
             "convert": variant.convert,
+            "compute_units": _compute_units(variant),
             "optimize": [_pass(*each) for each in zip(variant.optimize, decided, strict=True)],
             "compiler": target.compiler(compiler),
             "tools": versions("torch", "numpy", *target.TOOLS),
@@ -56,6 +57,12 @@ def manifest(
             "files": _files(variant, package, bundle) | (_listed(beside, "", "") if beside else {}),
         }
     )
+
+
+def _compute_units(variant: Variant) -> dict[str, ComputeUnits]:
+    """Return what is recommended for each function; that of a program of one function is called main."""
+    parts = variant.functions or {"main": variant}
+    return {name: part.compute_units for name, part in parts.items() if part.compute_units}
 
 
 def _pass(declared: Pass, decided: Any) -> dict[str, Any]:

@@ -61,15 +61,25 @@ class Format(Protocol):
 
     Options   dataclass of what a variant's `convert` may set
     SUFFIX    of the artifact that `convert` writes
+    RUNNER    what `runner` runs artifacts with, as people know it
     TOOLS     the packages beside torch and numpy whose versions decide its bytes and its outputs
+
+    A format whose apps choose where an artifact runs names the choices, which a variant may recommend:
+
+    COMPUTE_UNITS   tuple of their names
 
     A format whose artifacts can have several functions has one function more:
 
     merge(artifacts, default, destination)     write one artifact whose functions are others, by name
+
+    A format whose artifacts can be followed operation by operation has one function more:
+
+    parting(exact, artifact, inputs) -> str    say at which operation an artifact parts from the one that it was made of
     """
 
     Options: type
     SUFFIX: str
+    RUNNER: str
     TOOLS: tuple[str, ...]
 
     def convert(
@@ -125,7 +135,8 @@ class Check(Protocol):
     """`verify/<name>.py`: one check. It measures; variants.yaml holds the limits.
 
     MEASURES   name of each measurement → its unit
-    NEEDS      what of the subject it looks at: "package", "bundle", "functions", "outputs", "recordings"
+    NEEDS      what of the subject it looks at: "package", "bundle", "functions", "sidecars", "outputs",
+               "recordings"
     """
 
     MEASURES: dict[str, str]

@@ -13,13 +13,18 @@ _PALETTES = ("palettize", "mixed_palette")
 
 
 def by_patterns(variants: Sequence[Variant], patterns: Sequence[str]) -> list[Variant]:
-    """Return the variants whose id matches any pattern, or all; raises QuernError for a pattern that matches none."""
+    """Return the variants whose id matches any pattern; without patterns, all but those on request.
+
+    Raises QuernError for a pattern that matches none.
+    """
     for pattern in patterns:
         if not any(fnmatchcase(variant.id, pattern) for variant in variants):
             near = difflib.get_close_matches(pattern, [variant.id for variant in variants], n=1)
             hint = f"did you mean '{near[0]}'?" if near else "--list shows what there is"
             raise QuernError(f"no variant matches '{pattern}'; {hint}")
-    return [v for v in variants if not patterns or any(fnmatchcase(v.id, pattern) for pattern in patterns)]
+    if not patterns:
+        return [variant for variant in variants if not variant.on_request]
+    return [variant for variant in variants if any(fnmatchcase(variant.id, pattern) for pattern in patterns)]
 
 
 def require_installed(variants: Sequence[Variant], patterns: Sequence[str]) -> None:

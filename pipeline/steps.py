@@ -102,20 +102,25 @@ def sidecars(variant: Variant, state: Artifact) -> Step | None:
     return Step("sidecars", recipe, run, (state,))
 
 
-def convert(variant: Variant, state: Artifact, kind: str, options: Any) -> Step:
-    """Convert our network with these weights into an artifact of the variant's format."""
-    network, target = plugins.network(variant.network), plugins.format_(variant.format)
-    metadata = network.metadata(variant.form) | {
+def metadata(variant: Variant, kind: str) -> dict[str, str]:
+    """Return the strings that an artifact carries, for weights of a kind."""
+    return plugins.network(variant.network).metadata(variant.form) | {
         "quern.weights": _provenance(variant, kind),
         "quern.licence": variant.checkpoint.licence,
+        **_recommended(variant),
     }
+
+
+def convert(variant: Variant, state: Artifact, options: Any, metadata: Mapping[str, str]) -> Step:
+    """Convert our network with these weights into an artifact of the variant's format."""
+    network, target = plugins.network(variant.network), plugins.format_(variant.format)
     recipe = {
         "step": "convert",
         "network": variant.network,
         "form": asdict(variant.form),
         "format": variant.format,
         "options": asdict(options),
-        "metadata": metadata,
+        "metadata": dict(metadata),
         "weights": state.digest,
         "code": code_digest(*functions(variant.network, variant.form, "load", "inputs", "outputs"), target.convert),
         "versions": versions("torch", "numpy", *target.TOOLS),
@@ -261,9 +266,13 @@ def _run_program(variant: Variant, artifact: Path, precision: str, audio: Audio,
     write_outputs(variant, runner, audio, folder / OUTPUTS_FILE)
 
 
-def exact_outputs(variant: Variant, state: Artifact, kind: str, audio: Audio) -> Step:
-    """Convert without loss of precision and run every example; the program, as large as it gets, is not kept."""
-    converted = convert(variant, state, kind, plugins.format_(variant.format).exact(variant.convert))
+def exact_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:
+    """Convert without loss of precision and run every example; the program, as large as it gets, is not kept.
+
+    What it would say of itself is left out, so that checkpoints of equal weights share the step.
+    """
+    exact = plugins.format_(variant.format).exact(variant.convert)
+    converted = convert(variant, state, exact, plugins.network(variant.network).metadata(variant.form))
     running = _running(variant, "float32", audio)
     recipe = {"step": "outputs", "program": dict(converted.recipe), **running}
 
@@ -444,6 +453,12 @@ def driven(variant: Variant, runner: Runner) -> Runner:
 def _driving(variant: Variant) -> list[Callable]:
     has_own_way = hasattr(plugins.network(variant.network), "drive")
     return functions(variant.network, variant.form, "drive") if has_own_way else []
+
+
+def _recommended(variant: Variant) -> dict[str, str]:
+    """Return where the artifact should run, as strings that it carries."""
+    units = variant.compute_units
+    return {"quern.compute_units": units.recommend, "quern.compute_units_source": units.source} if units else {}
 
 
 def _provenance(variant: Variant, kind: str) -> str:

@@ -123,6 +123,7 @@ class Subject:
 
     package, bundle   the artifact and its compiled form
     functions         the packages that the artifact's functions were made of, by function, where it has several
+    sidecars          the folder of the files that stand beside the artifact; None where there are none
     rungs             the ladder from the reference to the artifact: name → file of outputs, or the reason why
                       there is none; files hold one array per "<example>/<output>"
     recordings        what the rungs were run on; labels may lie beside them
@@ -135,6 +136,7 @@ class Subject:
     package: Path | None = None
     bundle: Path | None = None
     functions: Mapping[str, Path] = field(default_factory=dict)
+    sidecars: Path | None = None
     rungs: Mapping[str, Path | str] = field(default_factory=dict)
     recordings: tuple[Path, ...] = ()
     weights: str = "trained"
@@ -227,12 +229,26 @@ class Place:
 
 
 @dataclass(frozen=True)
+class ComputeUnits:
+    """Where a device should run an artifact, in the words of its format, and who found that out."""
+
+    recommend: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.source.strip():
+            raise ValueError("source: expected who says so, found nothing")
+
+
+@dataclass(frozen=True)
 class Variant:
     """One artifact that variants.yaml declares: which weights, in which form, how small, how good.
 
     functions       for an artifact of several functions, the variant that each of them is, the default first
     check_options   of the checks that are set for this variant, their Options
     publish         None where nothing names a place: such an artifact stays here
+    compute_units   None where nobody has published any
+    on_request      built only where a pattern asks for it
     """
 
     name: str
@@ -248,6 +264,8 @@ class Variant:
     functions: "Mapping[str, Variant]" = field(default_factory=dict)
     check_options: Mapping[str, Any] = field(default_factory=dict)
     publish: Place | None = None
+    compute_units: ComputeUnits | None = None
+    on_request: bool = False
 
     @property
     def id(self) -> str:

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from verify.contracts.terms import ModelTerms
 
 MEASURES = {"findings": "findings"}
-NEEDS = ("package", "bundle")
+NEEDS = ("package", "bundle", "sidecars")
 READS = ("contracts/*.yaml",)  # files of the project that decide what is measured
 
 
 def measure(subject: Subject) -> list[Measurement]:
-    """Return in how many ways bundle and package are not as a contract has them; no value where none applies.
+    """Return in how many ways bundle, package and sidecar files are not as a contract has them.
 
-    What is wrong with both counts once; the detail says which files say so.
+    What is wrong with bundle and package counts once; the detail says which files say so. No value where no contract
+    applies.
     """
     if subject.bundle is None or subject.bundle.suffix != ".mlmodelc":
         return [Measurement("findings", None, "findings", "no compiled bundle, whose name would decide the contract")]
@@ -30,7 +31,7 @@ def measure(subject: Subject) -> list[Measurement]:
     if not applying:
         return [Measurement("findings", None, "findings", f"no contract names {subject.bundle.stem}")]
     paths = [path for path in (subject.package, subject.bundle) if path is not None]
-    found = _places(paths, applying)
+    found = _places(paths, applying) | _beside(subject.sidecars, applying)
     detail = {"contracts": [f"{terms.consumer}: {terms.pattern}" for terms in applying], "findings": found}
     return [Measurement("findings", float(len(found)), "findings", "; ".join(found), detail)]
 
@@ -46,3 +47,15 @@ def _places(paths: list[Path], applying: "tuple[ModelTerms, ...]") -> dict[str, 
                 sentence = f"{terms.consumer}: {finding.kind}: {finding.sentence}"
                 places.setdefault(sentence, []).append(f"{path.suffix.removeprefix('.')}: {finding.where}")
     return places
+
+
+def _beside(folder: Path | None, applying: "tuple[ModelTerms, ...]") -> dict[str, list[str]]:
+    """Return which files are missing beside the artifact, and what is wrong with those that a contract names."""
+    from verify.contracts.findings import companions, findings
+    from verify.contracts.terms import contracts, terms_for
+
+    files = sorted(folder.iterdir()) if folder else []
+    named = [(terms, file) for file in files for terms in terms_for(file.name, contracts())]
+    missing = [(terms, finding) for terms in applying for finding in companions(terms, folder)]
+    wrong = [(terms, finding) for terms, file in named for finding in findings(file, terms, None)]
+    return {f"{t.consumer}: {each.kind}: {each.sentence}": [f"beside: {each.where}"] for t, each in [*missing, *wrong]}

@@ -1,99 +1,57 @@
-"""Does the artifact load on every compute unit of this machine, and where would its operations run?
+"""Does the artifact load on every compute unit of this machine, where would its operations run, how fast, in how much?
 
-Only macOS can say. ALL falls back silently when the Neural Engine refuses a program, so each compute unit is asked
-for on its own, and the plan is read operation by operation. `preferred` is the plan's intention, not a measurement.
+Only a Mac with a Neural Engine can say. ALL falls back silently when the Neural Engine refuses a program, so each
+compute unit is asked for on its own, and the plan is read operation by operation. What rules predict without a Mac is
+the lint's to say.
 """
 
-import platform
-import statistics
-import time
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from mil.compute_units import COMPUTE_UNITS
+from pipeline.types import Arrays, Measurement, Subject
+from verify.device import figures
+from verify.device.calls import inputs_of, load_and_call, loads, timed
+from verify.device.machine import cannot_say
+from verify.device.memory import grown_mb
+from verify.device.plan import devices, plan_of, planned
 
-from pipeline.types import Measurement, Range, Subject, Tensor
-
-MEASURES = {"loads": "compute units", "neural_engine": "share of operations", "milliseconds": "ms"}
+MEASURES = {
+    "loads": "compute units",
+    "neural_engine": "share of operations",
+    "milliseconds": "ms",
+    "milliseconds_per_10s": "ms",
+    "real_time_factor": "seconds per second",
+    "peak_memory": "MB",
+}
 NEEDS = ("bundle",)
-CALLS = 20
-COMPUTE_UNITS = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL")
 
 
 def measure(subject: Subject) -> list[Measurement]:
     """Return what a Mac says of the bundle; without a value, with the reason, where there is none.
 
-    loads           on how many of the four compute units it loads
-    neural_engine   share of operations that are planned for the Neural Engine
-    milliseconds    median time of a call on CPU and Neural Engine, after one to warm up; the detail has every unit
+    loads           on how many of the four choices of compute units it loads and answers a call
+    neural_engine   share of operations that are planned for the Neural Engine, where GPUs are left out
+    milliseconds, milliseconds_per_10s, real_time_factor
+                    times of calls on the compute units that the artifact recommends, else on all
+    peak_memory     by how much loading it there and calling it once raises the peak of a process
     """
-    if subject.bundle is None or subject.bundle.suffix != ".mlmodelc":
-        return [Measurement(name, None, unit, "not a Core ML program") for name, unit in MEASURES.items()]
-    if platform.system() != "Darwin":
-        return [Measurement(name, None, unit, "needs macOS") for name, unit in MEASURES.items()]
-    return [_loads(subject.bundle), _plan(subject.bundle), _time(subject.bundle, subject.inputs)]
+    if reason := cannot_say(subject.bundle):
+        return [Measurement(name, None, unit, reason) for name, unit in MEASURES.items()]
+    assert subject.bundle
+    texts, inputs = figures.texts_of(subject.bundle), inputs_of(subject.inputs)
+    units = texts.get("quern.compute_units", "all")
+    by_units, refusals = timed(subject.bundle, inputs)
+    return [
+        loads(by_units, refusals),
+        planned(devices(plan_of(subject.bundle, COMPUTE_UNITS["cpuAndNeuralEngine"]))),
+        *figures.figures(by_units, units, figures.audio_s(texts, subject.inputs)),
+        _peak_memory(subject.bundle, units, inputs),
+    ]
 
 
-def _loads(bundle: Path) -> Measurement:
-    import coremltools
-
-    refusals: dict[str, str] = {}
-    for unit in COMPUTE_UNITS:
-        try:
-            coremltools.models.CompiledMLModel(str(bundle), getattr(coremltools.ComputeUnit, unit))
-        except (RuntimeError, ValueError) as error:
-            refusals[unit] = str(error)
-    note = "; ".join(f"{unit}: {reason}" for unit, reason in refusals.items())
-    return Measurement("loads", len(COMPUTE_UNITS) - len(refusals), "compute units", note, {"refusals": refusals})
-
-
-def _plan(bundle: Path) -> Measurement:
-    import coremltools
-    from coremltools.models.compute_plan import MLComputePlan
-
-    plan = MLComputePlan.load_from_path(str(bundle), coremltools.ComputeUnit.CPU_AND_NE)
-    devices: dict[str, str] = {}
-    for name, function in plan.model_structure.program.functions.items():
-        for index, operation in enumerate(function.block.operations):
-            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
-            if usage is not None:  # constants run nowhere
-                devices[f"{name}[{index}] {operation.operator_name}"] = type(usage.preferred_compute_device).__name__
-    return planned(devices)
-
-
-def _time(bundle: Path, inputs: Sequence[Tensor]) -> Measurement:
-    import coremltools
-
-    zeros = {tensor.name: np.zeros([_least(size) for size in tensor.shape], tensor.dtype) for tensor in inputs}
-    by_unit: dict[str, float] = {}
-    for unit in COMPUTE_UNITS:
-        try:
-            model = coremltools.models.CompiledMLModel(str(bundle), getattr(coremltools.ComputeUnit, unit))
-            model.predict(zeros)
-        except (RuntimeError, ValueError):  # `loads` says why
-            continue
-        by_unit[unit] = statistics.median(_milliseconds(model, zeros) for _ in range(CALLS))
-    note = ", ".join(f"{unit} {value:.2f}" for unit, value in by_unit.items()) or "it loads nowhere"
-    return Measurement("milliseconds", by_unit.get("CPU_AND_NE"), "ms", note, {"by_unit": by_unit})
-
-
-def _least(size: int | Range) -> int:
-    return size.low if isinstance(size, Range) else size
-
-
-def _milliseconds(model: Any, inputs: dict[str, np.ndarray]) -> float:
-    started = time.perf_counter()
-    model.predict(inputs)
-    return 1000 * (time.perf_counter() - started)
-
-
-def planned(devices: dict[str, Any]) -> Measurement:
-    """Return the share of operations whose preferred device is the Neural Engine; the detail names the others."""
-    if not devices:
-        return Measurement("neural_engine", None, "share of operations", "the plan names no operation")
-    elsewhere = {operation: device for operation, device in devices.items() if "NeuralEngine" not in device}
-    note = ", ".join(f"{count} on {device}" for device, count in Counter(devices.values()).most_common())
-    share = 1 - len(elsewhere) / len(devices)
-    return Measurement("neural_engine", share, "share of operations", note, {"elsewhere": elsewhere})
+def _peak_memory(bundle: Path, units: str, inputs: Arrays) -> Measurement:
+    try:
+        found = grown_mb("coremltools", load_and_call, bundle, COMPUTE_UNITS[units], inputs)
+    except (RuntimeError, ValueError) as error:  # a process that ended is a RuntimeError too
+        return Measurement("peak_memory", None, "MB", f"does not run on {units}: {error}")
+    return Measurement("peak_memory", found, "MB", f"on {units}, what the process holds itself")

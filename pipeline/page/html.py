@@ -7,8 +7,10 @@ from typing import Any
 
 from diarization.timeline import timeline
 from diarization.turns import Turn
+from pipeline.page.devices import devices
 from pipeline.page.plot import plot
 from pipeline.page.rows import Row, networks, read_rows
+from pipeline.page.runners import lines, table
 from pipeline.truth import number
 
 STYLE = Path(__file__).with_name("html.css")
@@ -22,7 +24,7 @@ def page(out: Path) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><title>Quern: artifacts</title>'
-        f"<style>{STYLE.read_text()}</style></head><body><h1>Artifacts</h1>{_summary(rows)}{sections}"
+        f"<style>{STYLE.read_text()}</style></head><body><h1>Artifacts</h1>{_summary(rows)}{_runners(rows)}{sections}"
         f"{_not_run(rows)}</body></html>\n"
     )
 
@@ -37,6 +39,23 @@ def _summary(rows: Sequence[Row]) -> str:
     )
 
 
+def _runners(rows: Sequence[Row]) -> str:
+    found = lines(rows)
+    if not found:
+        return ""
+    head, *body = table(found)
+    told = "".join(
+        f"<tr><th>{escape(cells[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells[1:])}</tr>"
+        for cells in body
+    )
+    return (
+        '<section id="runners"><h2>All runners</h2><p><small>The worst of the artifacts of a precision, on the same'
+        " recordings; rewrite and convert are the steps from upstream to the program in single precision.</small></p>"
+        f'<div class="wide"><table><thead><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr></thead>'
+        f"<tbody>{told}</tbody></table></div></section>"
+    )
+
+
 def _section(network: str, rows: Sequence[Row]) -> str:
     failures = "".join(f"<li>{line}</li>" for row in rows for line in _failures(row))
     return (
@@ -44,7 +63,7 @@ def _section(network: str, rows: Sequence[Row]) -> str:
         f"{f'<ul class=fail>{failures}</ul>' if failures else ''}"
         f'<div class="wide"><table><thead><tr>{"".join(f"<th>{cell}</th>" for cell in _HEAD)}</tr></thead><tbody>'
         f"{''.join(_table_row(row) for row in rows)}</tbody></table></div>{plot(rows)}{_timelines(rows)}"
-        f"{_lint(rows)}</section>"
+        f"{_lint(rows)}{devices(rows)}</section>"
     )
 
 

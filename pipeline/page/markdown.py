@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.page.rows import networks, read_rows
+from pipeline.page.runners import lines, table
 from pipeline.truth import number
 
 _COLUMNS = ("variant", "weights", "MB", "truth", "pass / fail / not run", "verdict")
@@ -18,7 +19,14 @@ def _lines(out: Path) -> Iterator[str]:
     yield "# Artifacts"
     yield ""
     yield "Made by `build_all_variants.py`; report.html says more, and each folder's manifest.json what it is made of."
-    for network, rows in networks(read_rows(out)).items():
+    found = read_rows(out)
+    if told := lines(found):
+        head, *body = table(told)
+        yield from ("", "## All runners", "", "The worst of the artifacts of a precision, on the same recordings.", "")
+        yield f"| {' | '.join(head)} |"
+        yield f"|{'---|' * len(head)}"
+        yield from (f"| {' | '.join(cells)} |" for cells in body)
+    for network, rows in networks(found).items():
         yield from ("", f"## {network}", "")
         yield f"| {' | '.join(_COLUMNS)} |"
         yield "|---|---|--:|---|---|---|"

@@ -15,13 +15,16 @@ LADDER = ("rewrite", "convert", "precision")
 class Row:
     """One artifact.
 
+    precision  the type it computes in, and what was done to its weights
     size_mb    of the package alone: the bundle beside it is the same model in another form
     checks     results by name, as in checks.json
     """
 
     variant: str
+    checkpoint: str
     network: str
     format: str
+    precision: str
     weights: str
     licence: str
     size_mb: float
@@ -74,13 +77,20 @@ def _row(folder: Path) -> Row:
     results = json.loads((folder / "checks.json").read_text())
     return Row(
         variant=facts["variant"],
+        checkpoint=facts["checkpoint"]["id"],
         network=facts["network"],
         format=facts["format"],
+        precision=_precision(facts),
         weights=facts["checkpoint"]["weights"],
         licence=facts["checkpoint"]["licence"],
         size_mb=package_bytes(facts) / 1e6,
         checks={result["name"]: result for result in results},
     )
+
+
+def _precision(facts: Mapping[str, Any]) -> str:
+    passes = (f"{each['name']} {each['options'].get('nbits', '')}".rstrip() for each in facts["optimize"])
+    return ", ".join([facts["convert"]["precision"], *passes])
 
 
 def package_bytes(facts: Mapping[str, Any]) -> int:

@@ -11,7 +11,19 @@ from pipeline.publish.revision import Revision
 from pipeline.types import Checkpoint, CheckResult
 from pipeline.weights import Source, input_digest
 
-_RECIPE = ("network", "form", "format", "convert", "optimize", "functions", "compiler", "tools", "inputs", "outputs")
+_RECIPE = (
+    "network",
+    "form",
+    "format",
+    "convert",
+    "compute_units",
+    "optimize",
+    "functions",
+    "compiler",
+    "tools",
+    "inputs",
+    "outputs",
+)
 
 
 def document(

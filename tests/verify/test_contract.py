@@ -286,6 +286,28 @@ def test_the_check_measures_package_and_bundle(tmp_path: Path) -> None:
     assert found.detail["contracts"] == ["FluidAudio: pyannote_segmentation"]
 
 
+def test_the_check_looks_beside_the_artifact(tmp_path: Path) -> None:
+    """A file that the app needs is missing, is sound, and decodes to garbage."""
+    package, bundle = written(interface(*PLDA), tmp_path, "PldaRho")
+    beside = tmp_path / "beside"
+    beside.mkdir()
+
+    def notes(folder: Path | None) -> str:
+        (found,) = measure(Subject((), (), package, bundle, sidecars=folder))
+        assert found.value == len(found.detail["findings"])
+        return found.note
+
+    missing = "FluidAudio: companion: plda-parameters.json: expected beside the model, found none; the app needs both"
+    assert (notes(None), notes(beside)) == (missing, missing)
+    parameters(beside, np.ones(128, np.float32))
+    assert notes(beside) == ""
+    parameters(beside, np.ones(128))
+    assert notes(beside).startswith(
+        "FluidAudio: parameters: `tensors.psi.data_base64`: expected 128 numbers of float32"
+    )
+    assert "as many as of float64" in notes(beside)
+
+
 def test_a_name_of_no_contract_is_not_run(tmp_path: Path) -> None:
     """No value and the reason: never a pass."""
     package, bundle = written(interface(*SEGMENTATION), tmp_path, "something_else")

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from diarization.clustering import Clustering, clustered
 from diarization.powerset import powerset
+from diarization.turns import annotation
 from pipeline.tensors import write_tensors
 from pipeline.types import Measurement, QuernError, Subject, Tensor
+from tests.diarization.test_speakers import conversation, cut, expected, spoken, voices
 from verify.commands.line import main
 from verify.der import MEASURES, measure
 from verify.scoring.diarization import Rules, interval, read_rttm, read_uem, score, whole
@@ -127,6 +130,21 @@ def test_a_collar_forgives_what_is_near_a_boundary() -> None:
     truth[Segment(1, 5)] = late[Segment(1.2, 5.2)] = "anna"
     assert score(truth, late, whole(10), Rules()).error == pytest.approx(0.1)
     assert score(truth, late, whole(10), Rules(collar_s=0.5)).error == 0
+
+
+def test_constant_embeddings_make_it_worse() -> None:
+    """A conversation of three comes back by their voices; without any, everybody is one speaker."""
+    active = conversation()
+    windows, orders = cut(active)
+    truth = annotation(expected(active), "talk")
+    known = voices(orders, 0.02)
+
+    def error(embeddings: np.ndarray) -> float:
+        found = spoken(windows, clustered(windows, embeddings, Clustering()))
+        return score(truth, annotation(found, "talk"), whole(40.0), Rules()).error
+
+    assert error(known) < 0.01
+    assert error(np.ones_like(known)) > 0.5
 
 
 def test_the_interval_holds_the_mean_and_shrinks_with_agreement() -> None:

@@ -5,6 +5,7 @@ The network is the trained one, on windows of three seconds of real speech, and 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import soundfile
 import mil
 from mil.compile import compile_package
 from mil.errors import MilError
+from mil.package import read_package
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
 from pipeline.tensors import write_tensors
@@ -28,7 +30,7 @@ from tests.fixtures import FIXTURES, needs_fixtures
 from tests.verify import broken
 from tests.verify.programs import interface, written
 from tests.verify.test_contract import STRINGS, sortformer
-from verify import alias, bundle, contract, parity
+from verify import alias, bundle, contract, der, lint, parity, size
 
 pytestmark = [needs_fixtures, pytest.mark.slow]
 
@@ -158,6 +160,27 @@ def test_an_interface_that_no_app_expects_is_found(
     assert checked(package, made) == {"alias": [0, 0], "contract": [found.value], "bundle": [0]}
 
 
+def test_what_apps_and_devices_cannot_read_is_found_by_the_lint(published: Path, tmp_path: Path) -> None:
+    """Rows of half-precision outputs are padded (P5), whatever the name of the file."""
+    package = broken.edited(published, tmp_path / "anything.mlpackage", broken.half_outputs)
+
+    def errors(path: Path) -> CheckResult:
+        found = lint.measure(Subject((), (), path))
+        return next(each for each in judge(declared_variant("segmentation-3.0/fp16"), "lint", found, trained=True))
+
+    assert errors(published).outcome == "pass"
+    assert (errors(package).outcome, errors(package).note[:3]) == ("fail", "P5:")
+
+
+def test_forgotten_palettes_are_found_by_the_size(published: Path) -> None:
+    """The network in half precision is twice what one in 8-bit palettes may be."""
+    found = size.measure(Subject((), (), published))
+    outcomes = [
+        list(judge(declared_variant(f"segmentation-3.0/{name}"), "size", found, True)) for name in ("fp16", "w8")
+    ]
+    assert [[each.outcome for each in results] for results in outcomes] == [["pass"], ["fail"]]
+
+
 def test_missing_metadata_is_found(tmp_path: Path) -> None:
     """A streaming model without the strings by which an app sees that it is configured for another."""
     package, made = written(interface(*sortformer()), tmp_path, "Sortformer_v2.1")
@@ -198,6 +221,43 @@ def test_swapped_gates_are_found(sound: Path, held: Callable, tmp_path: Path) ->
     names = broken.inputs_of(sound, "lstm", tuple(LSTM))
     package = broken.reweighted(sound, tmp_path / "gates.mlpackage", dict.fromkeys(names, broken.gates_swapped))
     assert failed(held(package)) >= {"parity.argmax", "parity.argmax_worst_window", "parity.max_difference"}
+
+
+def test_turns_of_a_broken_network_are_found_by_the_error_rate(
+    sound: Path, windows: dict[str, np.ndarray], exact: Arrays, tmp_path: Path
+) -> None:
+    """Who spoke when is another, held against single precision; the sound artifact's is the same."""
+    from converters.models import segmentation
+
+    names = broken.inputs_of(sound, "lstm", tuple(LSTM))
+    wrong = broken.reweighted(sound, tmp_path / "gates.mlpackage", dict.fromkeys(names, broken.gates_swapped))
+    outputs = segmentation.outputs(segmentation.Form(window_s=WINDOW_S))
+
+    def divergence(package: Path) -> str:
+        rungs: dict[str, Path | str] = dict.fromkeys(("upstream", "network"), "not part of this test")
+        for rung, arrays in (("float32", exact), ("declared", ran(package, windows))):
+            rungs[rung] = tmp_path / f"{rung}.safetensors"
+            write_tensors(arrays, tmp_path / f"{rung}.safetensors")
+        found = der.measure(Subject((), outputs, rungs=rungs, recordings=(FIXTURES / "audio" / "sample.wav",)))
+        results = judge(declared_variant("segmentation-3.0/fp16"), "der", found, trained=True)
+        return next(each.outcome for each in results if each.name == "der.divergence")
+
+    assert (divergence(sound), divergence(wrong)) == ("pass", "fail")
+
+
+@pytest.mark.parametrize(("kind", "names"), [("conv", ["weight"]), ("lstm", LSTM), ("linear", ["weight"])])
+def test_the_operation_that_was_broken_is_the_one_that_parts(
+    sound: Path, windows: dict[str, np.ndarray], tmp_path: Path, kind: str, names: list[str]
+) -> None:
+    """In the front end, in the middle and in the head: by name, against the program it was made of."""
+    from converters.formats import coreml
+
+    weights = broken.inputs_of(sound, kind, tuple(names))
+    wrong = broken.reweighted(sound, tmp_path / "wrong.mlpackage", dict.fromkeys(weights, broken.shuffled))
+    operation = next(each for each in broken.main(read_package(sound).spec).operations if each.type == kind)
+    told = coreml.parting(sound, wrong, {"audio": windows["sample@9s"]})
+    assert told.startswith(f"parts from single precision at {kind} `{operation.outputs[0].name}`, by ")
+    assert coreml.parting(sound, sound, {"audio": windows["sample@9s"]}) != told
 
 
 def test_shuffled_weights_of_one_layer_are_found(sound: Path, held: Callable, tmp_path: Path) -> None:
@@ -258,7 +318,7 @@ variants:
 
 
 def test_one_broken_variant_fails_the_matrix_and_all_others_are_reported(tmp_path: Path) -> None:
-    """Status 1, the variant, the measurement and the limit; the two sound ones pass beside it."""
+    """Status 1, the variant, the measurement and the operation; the two sound ones pass beside it."""
     (tmp_path / "variants.yaml").write_text(MATRIX)
     (tmp_path / "audio").mkdir()
     samples, rate = soundfile.read(FIXTURES / "audio" / "sample.wav", start=6 * RATE_HZ, frames=4 * RATE_HZ)
@@ -270,5 +330,8 @@ def test_one_broken_variant_fails_the_matrix_and_all_others_are_reported(tmp_pat
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "QUERN_REFERENCES": str(tmp_path / "references")}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1, done.stderr
+    checks = json.loads((tmp_path / "out" / "segmentation-3.0" / "w1" / "checks.json").read_text())
+    [note] = [check["note"] for check in checks if check["name"] == "parity.argmax"]
+    assert re.search(r"; parts from single precision at \w+ `\S+`, by [\d.e-]+ of its magnitude$", note), note
     verdicts = {each["variant"]: each["verdict"] for each in json.loads(done.stdout)["variants"]}
     assert verdicts == {"segmentation-3.0/fp16": "pass", "segmentation-3.0/w1": "fail", "segmentation-3.0/w8": "pass"}

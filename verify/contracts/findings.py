@@ -44,7 +44,7 @@ def findings(path: Path, terms: ModelTerms, beside: Path | None) -> list[Finding
     """
     if path.suffix == ".json":
         return list(_parameters(path, terms.interface.tensors))
-    found = [*_layout(path), *_companions(terms, beside)]
+    found = [*_layout(path), *(companions(terms, beside) if beside else ())]
     try:
         package = (read_bundle if path.suffix == ".mlmodelc" else read_package)(path)
         told = accounts(path, package)
@@ -72,11 +72,11 @@ def _layout(path: Path) -> Iterator[Finding]:
         yield Finding("layout", left.relative_to(path).as_posix(), "left over from a download that was not finished")
 
 
-def _companions(terms: ModelTerms, beside: Path | None) -> Iterator[Finding]:
-    for name in terms.interface.companions if beside else ():
-        assert beside
-        if not (beside / name).is_file():
-            yield Finding("companion", name, "expected beside the model, found none; the app needs both")
+def companions(terms: ModelTerms, beside: Path | None) -> Iterator[Finding]:
+    """Yield the files that must lie beside a model and do not lie in that folder, or in none."""
+    for name in terms.interface.companions:
+        if not beside or not (beside / name).is_file():
+            yield Finding("companion", name, f"{name}: expected beside the model, found none; the app needs both")
 
 
 def _aliases(package: Package, name: str) -> Iterator[Finding]:

@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import yaml
-
 from pipeline.options import Complaints, build
 from pipeline.types import QuernError
+from pipeline.yaml_file import read_yaml
 from verify.contracts.sizes import REST, axis_text, names_in
 
 FOLDER = Path(__file__).resolve().parents[2] / "contracts"
@@ -131,12 +130,7 @@ def contracts() -> tuple[ModelTerms, ...]:
 def read_contract(path: Path) -> tuple[ModelTerms, ...]:
     """Return what one file requires; raises QuernError with everything that is wrong with it, one line each."""
     complaints = Complaints()
-    try:
-        written = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise QuernError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise QuernError(f"{path.name}: not YAML: {' '.join(str(error).split())}") from None
+    written = read_yaml(path, complaints)
     file = build(_File, written, "contract", complaints)
     models = tuple(_models(file, complaints)) if file else ()
     if complaints:

@@ -14,8 +14,9 @@ RATE_HZ = 16000
 SEED = 0
 DRAWS = 4  # examples of a model that hears no audio
 _LEAST_SAMPLES = 160  # 10 ms: below that, an input is no waveform whatever its name
-# Inputs that say how much of another one is filled, and along which axis. They are given all of it.
+# Inputs that say how much of another one is filled, and along which axis.
 _FILLED = {
+    "audio_length": ("audio", 1),
     "chunk_lengths": ("chunk", 1),
     "spkcache_lengths": ("spkcache", 1),
     "fifo_lengths": ("fifo", 1),
@@ -34,7 +35,7 @@ def examples(features: Sequence[Feature], recordings: Sequence[Path], hop_s: flo
     heard = next((feature for feature in features if _is_audio(feature)), None)
     if heard is None:
         for index in range(DRAWS):
-            yield Example(f"draw {index}", _arrays(features, index, None))
+            yield Example(f"draw {index}", draw(features, index))
         return
     shape = _shape(heard)
     rows = int(np.prod(shape[:-1]))
@@ -42,6 +43,11 @@ def examples(features: Sequence[Feature], recordings: Sequence[Path], hop_s: flo
     for index, taken in enumerate(_batched(found, rows)):
         names, samples = zip(*taken, strict=True)
         yield Example(",".join(names), _arrays(features, index, np.stack(samples)))
+
+
+def draw(features: Sequence[Feature], index: int = 0) -> Arrays:
+    """Return seeded inputs for a model, as `examples` gives one that hears no audio."""
+    return _arrays(features, index, None)
 
 
 def window_s(features: Sequence[Feature]) -> float:
@@ -70,11 +76,17 @@ def _batched(found: Iterator[tuple[str, np.ndarray]], rows: int) -> Iterator[lis
 
 def _arrays(features: Sequence[Feature], index: int, samples: np.ndarray | None) -> Arrays:
     generator = np.random.default_rng([SEED, index])
-    arrays = {feature.name: _array(feature, generator, samples) for feature in features}
-    for name, (whole, axis) in _FILLED.items():
-        if name in arrays and whole in arrays and arrays[whole].ndim > axis:
-            arrays[name] = np.full_like(arrays[name], arrays[whole].shape[axis])
-    return arrays
+    return filled({feature.name: _array(feature, generator, samples) for feature in features})
+
+
+def filled(arrays: Arrays) -> Arrays:
+    """Return inputs in which each that says how much of another one is filled says that all of it is."""
+    lengths = {
+        name: np.full_like(arrays[name], arrays[whole].shape[axis])
+        for name, (whole, axis) in _FILLED.items()
+        if name in arrays and whole in arrays and arrays[whole].ndim > axis
+    }
+    return arrays | lengths
 
 
 def _array(feature: Feature, generator: np.random.Generator, samples: np.ndarray | None) -> np.ndarray:

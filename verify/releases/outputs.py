@@ -14,6 +14,7 @@ from verify import der, embedding, equality, parity, streaming
 from verify.equality import FLAGS
 from verify.releases.inputs import examples, window_s
 from verify.releases.rows import NORMALISED, Limits, Row, bounded
+from verify.scoring.relative import relative
 
 LOG_PROBABILITY, PROBABILITY, EMBEDDING, VALUE = "log probability", "probability", "embedding", "value"
 _AXES = {
@@ -161,11 +162,8 @@ def _relative(label: str, output: str, kind: str, old: Arrays, new: Arrays, limi
     one, other = (np.concatenate([array.reshape(-1) for array in values.values()]) for values in (old, new))
     if kind == LOG_PROBABILITY:
         one, other = np.exp(one), np.exp(other)
-    same = (one == other) | (np.isnan(one) & np.isnan(other))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        apart = np.sqrt(np.mean(np.square(np.where(same, 0, other - one))))
-        share = 0.0 if same.all() else float(apart / np.sqrt(np.mean(np.square(one))))
-    return bounded(Row(label, f"{output} relative", None, share, "share of rms"), most=limits.relative)
+    row = Row(label, f"{output} relative", None, relative(one, other), "share of rms")
+    return bounded(row, most=limits.relative)
 
 
 def _errors(label: str, subject: Subject, limits: Limits) -> Iterator[Row]:
