@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("patterns", nargs="*", metavar="GLOB", help="variants to build, such as 'segmentation-3.0/*'")
+    p.add_argument("patterns", nargs="*", metavar="GLOB", help="variants to build, such as 'segmentation-3.0/*'; "
+                   "all but those on request without one")  # fmt: skip
     p.add_argument("--matrix", type=Path, default=ROOT / "variants.yaml", metavar="FILE", help="another variants.yaml")
     p.add_argument("--out", type=Path, metavar="DIR", help="folder of the artifacts; wins over OUT_DIR")
     p.add_argument("--weights", choices=("real", "auto", "synthetic"), default="real", help="real (default) stops if "

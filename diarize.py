@@ -5,17 +5,16 @@ artifact, by voice. Recordings may have any length, rate and number of channels.
 """
 
 import argparse
-import contextlib
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from diarization.audio_stream import blocks
+from diarization.audio_stream import blocks, duration_s
 from diarization.clustering import Clustering
 from diarization.offline import RATE_HZ, Embedder, Options, Progress, Segmenter, diarized
 from diarization.timeline import timeline
@@ -28,6 +27,7 @@ from pipeline.types import QuernError
 EPILOG = """\
 exit status:
   0  done     2  wrong usage, recording or artifact     4  a file could not be written     130  interrupted
+  A recording that cannot be read is named, and the others are done.
 
 examples:
   python diarize.py talk.wav --model artifacts/segmentation-3.0/w6
@@ -37,14 +37,17 @@ examples:
 
 Diarizer = Callable[[Path, Progress], list[Turn]]
 
+_CLEAR = "\r\x1b[K"  # back to the start of the line, and nothing on it
+
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("audio", nargs="+", type=Path, help="recordings: WAV, FLAC, Ogg, MP3 …")
-    p.add_argument("--model", type=Path, required=True, metavar="ARTIFACT", help="folder of a built artifact, or a "
-                   ".mlpackage or .mlmodelc: a segmentation, with or without embeddings, or a Sortformer")  # fmt: skip
+    p.add_argument("--model", type=Path, required=True, metavar="ARTIFACT", help="folder of a built artifact, or "
+                   "the artifact in it, or any .mlpackage or .mlmodelc: a segmentation, with or without embeddings, or "
+                   "a Sortformer")  # fmt: skip
     p.add_argument("--embedding", type=Path, metavar="ARTIFACT", help="tell speakers by voice with this artifact")
     p.add_argument("--rttm", type=Path, metavar="FILE", help="where the turns go (default: standard output)")
     p.add_argument("--timeline", type=Path, metavar="DIR", help="draw DIR/<recording>.svg as well")
@@ -62,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     asked = parser().parse_args(argv)
     try:
-        diarizer = _diarizer(asked)
-        found = {path: diarizer(path, partial(_show, path)) for path in asked.audio}
+        _check_names(asked.audio)
+        found = dict(_each(asked, _diarizer(asked)))
         _write(asked, found)
     except (QuernError, MilError) as error:
         print(f"diarize: {error}", file=sys.stderr)
@@ -73,7 +76,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 4
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 0 if len(found) == len(asked.audio) else 2
+
+
+def _check_names(recordings: Sequence[Path]) -> None:
+    """Raise QuernError for two recordings that RTTM could not tell apart: it calls them by their names alone."""
+    named: dict[str, Path] = {}
+    for path in recordings:
+        if path.stem in named:
+            raise QuernError(f"{named[path.stem]} and {path}: both would be called {path.stem!r}; rename one of them")
+        named[path.stem] = path
+
+
+def _each(asked: argparse.Namespace, diarizer: Diarizer) -> Iterator[tuple[Path, list[Turn]]]:
+    """Yield the turns of each recording, and tell of them as it is done; say of the others why they cannot be read."""
+    for path in asked.audio:
+        try:
+            spoken = diarizer(path, _progress(path))
+        except QuernError as error:
+            _say(f"diarize: {error}")
+            continue
+        _say(*_summary(path, spoken))
+        if asked.timeline:
+            asked.timeline.mkdir(parents=True, exist_ok=True)
+            (asked.timeline / f"{path.stem}.svg").write_text(timeline({path.stem: spoken}))
+        yield path, spoken
 
 
 def _diarizer(asked: argparse.Namespace) -> Diarizer:
@@ -84,13 +111,31 @@ def _diarizer(asked: argparse.Namespace) -> Diarizer:
     if asked.speakers is not None and asked.speakers < 1:
         raise QuernError(f"--speakers {asked.speakers}: expected at least 1")
     options = Options(asked.hop, Clustering(threshold=asked.threshold, speakers=asked.speakers), shaping)
-    model = open_artifact(asked.model)
+    model = _opened(asked.model)
     if model.network and hasattr(plugins.network(model.network), "predictions"):
         return _whole(asked, model, shaping)
     segmenter, embedder = _segmenter(model), _embedder(asked.embedding, model)
-    if asked.speakers and not (embedder or "embeddings" in model.outputs):
-        raise QuernError("--speakers: telling that many apart needs voices; give --embedding ARTIFACT")
+    if not (embedder or "embeddings" in model.outputs):
+        _check_without_voices(asked, segmenter.window / RATE_HZ)
     return lambda path, progress: diarized(blocks(path, RATE_HZ), segmenter, embedder, options, progress)
+
+
+def _opened(path: Path) -> Opened:
+    """Return an artifact; say so if nobody trained it."""
+    found = open_artifact(path)
+    if found.weights == "synthetic":
+        _say(f"{path}: made of stand-ins for trained weights: what it says of speakers means nothing")
+    return found
+
+
+def _check_without_voices(asked: argparse.Namespace, window_s: float) -> None:
+    if asked.speakers:
+        raise QuernError("--speakers: telling that many apart needs voices; give --embedding ARTIFACT")
+    if asked.hop >= window_s:
+        raise QuernError(
+            f"--hop {asked.hop:g}: windows of {window_s:g} s do not overlap then, and only voices could tell that "
+            "speakers of two are the same; expected less, or --embedding ARTIFACT"
+        )
 
 
 def _whole(asked: argparse.Namespace, model: Opened, shaping: Shaping) -> Diarizer:
@@ -137,7 +182,7 @@ def _renamed(model: Opened) -> Callable[[dict[str, np.ndarray]], dict[str, np.nd
 def _embedder(path: Path | None, model: Opened) -> Embedder | None:
     if path is None:
         return None
-    found = open_artifact(path)
+    found = _opened(path)
     if set(found.inputs) != {"audio", "masks"} or "embeddings" not in found.outputs:
         raise QuernError(
             f"{path}: expected `audio` and `masks` in and `embeddings` out, as the artifacts of the form `audio` have; "
@@ -151,41 +196,51 @@ def _embedder(path: Path | None, model: Opened) -> Embedder | None:
     return Embedder(found.runner)
 
 
-def _show(path: Path, seconds: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{path.name}: {seconds:.0f} s heard ", end="", file=sys.stderr, flush=True)
+def _progress(path: Path) -> Progress:
+    """Return what shows on a terminal how much of a recording has been heard, in place; elsewhere it shows nothing."""
+    if not sys.stderr.isatty():
+        return lambda seconds: None
+    whole_s = duration_s(path)
+    return lambda seconds: print(
+        f"{_CLEAR}{path.name}: {min(seconds, whole_s):.0f} of {whole_s:.0f} s", end="", file=sys.stderr, flush=True
+    )
 
 
-def _write(asked: argparse.Namespace, found: dict[Path, list[Turn]]) -> None:
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    for path, spoken in found.items():
-        print(*_summary(path, spoken), sep="\n", file=sys.stderr)
-        if asked.timeline:
-            asked.timeline.mkdir(parents=True, exist_ok=True)
-            (asked.timeline / f"{path.stem}.svg").write_text(timeline({path.stem: spoken}))
+def _say(*lines: str) -> None:
+    """Print lines in the place of the progress."""
+    print(_CLEAR if sys.stderr.isatty() else "", end="", file=sys.stderr)
+    print(*lines, sep="\n", file=sys.stderr)
+
+
+def _write(asked: argparse.Namespace, found: Mapping[Path, Sequence[Turn]]) -> None:
+    """Write the turns of all recordings, as RTTM into its file and else to standard output, or as JSON."""
     lines = [line for path, spoken in found.items() for line in rttm(spoken, path.stem)]
-    if asked.json:
-        print(json.dumps({str(path): [asdict(turn) for turn in spoken] for path, spoken in found.items()}, indent=2))
-    if asked.rttm:
+    if asked.rttm and found:
         draft = asked.rttm.with_name(f".{asked.rttm.name}.part")
         draft.write_text("".join(f"{line}\n" for line in lines))
         draft.rename(asked.rttm)
-    elif not asked.json:
-        with contextlib.suppress(BrokenPipeError):
-            print(*lines, sep="\n")
+    if asked.json:
+        print(json.dumps({str(path): [asdict(turn) for turn in spoken] for path, spoken in found.items()}, indent=2))
+    elif lines and not asked.rttm:
+        print(*lines, sep="\n")
 
 
 def _summary(path: Path, found: Sequence[Turn]) -> Iterator[str]:
     """Yield what each speaker had to say, in seconds and as a share of all speech."""
     spoken = speech_s(found)
     total = sum(spoken.values())
-    yield f"{path.name}: {len(spoken)} speakers, {len(found)} turns, {total:.1f} s of speech"
+    yield f"{path.name}: {_count(len(spoken), 'speaker')}, {_count(len(found), 'turn')}, {total:.1f} s of speech"
     for speaker, seconds in spoken.items():
         own = [turn for turn in found if turn.speaker == speaker]
         sure = sum(turn.confidence * turn.duration_s for turn in own) / seconds
-        yield f"  {speaker}  {seconds:7.1f} s  {seconds / total:4.0%}  {len(own)} turns  confidence {sure:.2f}"
+        share, count = seconds / total, _count(len(own), "turn")
+        yield f"  {speaker}  {seconds:7.1f} s  {share:4.0%}  {count}  confidence {sure:.2f}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop, as `head` does
     sys.exit(main())

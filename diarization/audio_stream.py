@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,22 +29,34 @@ def blocks(path: Path, rate_hz: int) -> Iterator[np.ndarray]:
     Together the blocks are what `resampled` makes of the whole: each is resampled with as many neighbours as the
     interpolation reaches. Raises QuernError for a file that cannot be read, or holds none or not only finite samples.
     """
+    found = False
+    with _opened(path) as file:
+        for block in _resampled_blocks(file, rate_hz):
+            if not np.isfinite(block).all():
+                raise QuernError(f"{path}: holds samples that are not finite numbers")
+            found = True
+            yield block
+    if not found:
+        raise QuernError(f"{path}: holds no samples")
+
+
+def duration_s(path: Path) -> float:
+    """Return how long a recording is, by its header, in seconds; raises QuernError for a file that cannot be read."""
+    with _opened(path) as file:
+        return file.frames / file.samplerate
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
-            found = False
-            for block in _resampled_blocks(file, rate_hz):
-                if not np.isfinite(block).all():
-                    raise QuernError(f"{path}: holds samples that are not finite numbers")
-                found = True
-                yield block
+        with path.open("rb"), soundfile.SoundFile(path) as file:  # for the system's reason, which soundfile keeps back
+            yield file
     except OSError as error:
         raise QuernError(f"{path}: cannot read the recording: {error.strerror or error}") from None
     except soundfile.LibsndfileError as error:
         raise QuernError(f"{path}: not an audio file that can be read, or damaged: {error.error_string}") from None
-    if not found:
-        raise QuernError(f"{path}: holds no samples")
 
 
 def _resampled_blocks(file: Any, rate_hz: int) -> Iterator[np.ndarray]:

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.types import QuernError, Range, Runner, Tensor
+from mil import compute_units
+from pipeline.types import Arrays, QuernError, Range, Runner, Tensor
 
 SUFFIX = ".mlpackage"
+RUNNER = "MIL interpreter"
 TOOLS = ("coremltools", "protobuf")
+COMPUTE_UNITS = tuple(compute_units.COMPUTE_UNITS)
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,24 @@ def compile(artifact: Path, name: str, choice: str, destination: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise QuernError(f"{name}: coremlcompiler: {' '.join(done.stderr.split())}")
+
+
+def parting(exact: Path, artifact: Path, inputs: Arrays) -> str:
+    """Return at which operation a package parts from the one that it was made of, run in single precision.
+
+    That is the first whose results differ by a tenth of what the output differs by that differs most, each relative
+    to its largest magnitude: rounding alone makes all of them differ a little.
+    """
+    import mil
+    from mil.diff import Side, compare
+
+    program = mil.load(artifact)
+    found = compare(Side(mil.load(exact), inputs, "float32"), Side(program, inputs))
+    apart = max((each.relative for each in found.differences if each.name in program.outputs()), default=0.0)
+    first = found.parting(min(apart, 1.0) / 10)
+    if not apart or first is None:
+        return "on that window no operation parts from single precision"
+    return f"parts from single precision at {first.operation} `{first.name}`, by {first.relative:.2g} of its magnitude"
 
 
 def runner(artifact: Path, precision: str) -> Runner:

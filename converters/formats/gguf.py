@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.types import Arrays, QuernError, Runner, Tensor
 
 SUFFIX = ".gguf"
+RUNNER = "ggml"
 TOOLS = ("gguf", "ggml_python")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.types import QuernError, Runner, Tensor
 
 SUFFIX = ".mlx"
+RUNNER = "MLX"
 TOOLS = ("mlx",)
 
 

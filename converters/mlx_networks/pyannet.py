@@ -11,6 +11,7 @@ seconds; the numbers of the speakers hold within a window:
 """
 
 import json
+import signal
 import sys
 import wave
 from itertools import pairwise
@@ -25,31 +26,51 @@ FRAME_STEP_S = 270 / RATE_HZ  # strides of SincNet: 10 · 3 · 3 · 3
 SPEAKERS = ("", "1", "2", "3", "1+2", "1+3", "2+3")
 
 
+class Normalisation(nn.Module):
+    """Normalisation over time, of each channel by itself; in single precision, whatever comes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = mx.ones((width,)), mx.zeros((width,))
+
+    def __call__(self, signal: mx.array) -> mx.array:
+        """Return a signal (batch, time, channel), normalised."""
+        signal = signal.astype(mx.float32)
+        centred = signal - mean_over_time(signal)
+        return self.weight * centred * mx.rsqrt(mean_over_time(mx.square(centred)) + 1e-5) + self.bias
+
+
+def mean_over_time(signal: mx.array) -> mx.array:
+    """Return means (batch, 1, channel) of a signal (batch, time, channel).
+
+    Added up in two steps: one by one, as processors do it, 160,000 samples would lose the fourth digit.
+    """
+    batch, length, channels = signal.shape
+    parts = mx.pad(signal, [(0, 0), (0, -length % 256), (0, 0)]).reshape(batch, -1, 256, channels)
+    return parts.sum(axis=2).sum(axis=1, keepdims=True) / length
+
+
 class SincNet(nn.Module):
     """Three convolutions with pooling; the first one's kernels are band-pass filters."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.wav_norm = nn.InstanceNorm(1, affine=True)
+        self.wav_norm = Normalisation(1)
         self.conv = [nn.Conv1d(1, 80, 251, stride=10), nn.Conv1d(80, 60, 5), nn.Conv1d(60, 60, 5)]
-        self.norm = [nn.InstanceNorm(width, affine=True) for width in (80, 60, 60)]
+        self.norm = [Normalisation(width) for width in (80, 60, 60)]
         self.pool = nn.MaxPool1d(3, stride=3)
 
     def __call__(self, audio: mx.array) -> mx.array:
-        """Return features (batch, frame, 60) of audio (batch, sample, 1)."""
-        signal = self.normalised(self.wav_norm, audio)
+        """Return features (batch, frame, 60) of audio (batch, sample, 1), which is filtered as it comes, unrounded."""
+        signal = self.wav_norm(audio)
         for i, (conv, norm) in enumerate(zip(self.conv, self.norm, strict=True)):
             filtered = mx.abs(conv(signal)) if i == 0 else conv(signal)
-            signal = nn.leaky_relu(self.normalised(norm, self.pool(filtered)))
+            signal = nn.leaky_relu(norm(self.pool(filtered)).astype(conv.weight.dtype))
         return signal
-
-    def normalised(self, norm: nn.InstanceNorm, signal: mx.array) -> mx.array:
-        """Return the signal normalised over time: sums of thousands of samples, so in single precision."""
-        return norm(signal.astype(mx.float32)).astype(self.conv[0].weight.dtype)
 
 
 class Direction(nn.Module):
-    """One direction of an LSTM layer."""
+    """One direction of an LSTM layer; its gates and cell in single precision, for a cell adds up hundreds of frames."""
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
@@ -59,11 +80,13 @@ class Direction(nn.Module):
     def __call__(self, features: mx.array) -> mx.array:
         """Return states (batch, frame, hidden) of features (batch, frame, feature)."""
         gates, states = self.input(features), []
-        state = cell = mx.zeros_like(gates[:, 0, : gates.shape[-1] // 4])
+        state = mx.zeros_like(gates[:, 0, : gates.shape[-1] // 4])
+        cell = state.astype(mx.float32)
         for frame in range(gates.shape[1]):
-            let_in, forget, new, out = mx.split(gates[:, frame] + self.recurrent(state), 4, axis=-1)
+            summed = (gates[:, frame] + self.recurrent(state)).astype(mx.float32)
+            let_in, forget, new, out = mx.split(summed, 4, axis=-1)
             cell = mx.sigmoid(forget) * cell + mx.sigmoid(let_in) * mx.tanh(new)
-            state = mx.sigmoid(out) * mx.tanh(cell)
+            state = (mx.sigmoid(out) * mx.tanh(cell)).astype(gates.dtype)
             states.append(state)
         return mx.stack(states, axis=1)
 
@@ -140,12 +163,24 @@ def turns(classes: list[int], start_s: float) -> list[tuple[float, float, str]]:
     return found
 
 
+def read_audio(path: str) -> mx.array:
+    """Return the samples of a recording, within ±1; ends the program, in a sentence, for one that it cannot read."""
+    try:
+        with wave.open(path) as file:
+            kind = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            samples = memoryview(file.readframes(file.getnframes()))
+    except (OSError, EOFError, wave.Error) as error:
+        sys.exit(f"{path}: cannot be read as WAV: {error}")
+    if kind != (RATE_HZ, 1, 2):
+        sys.exit(f"{path}: {kind[0]} Hz, {kind[1]} channels, {8 * kind[2]} bits; expected {RATE_HZ} Hz, mono, 16 bits")
+    return mx.array(samples.cast("h").tolist(), mx.float32) / 32768
+
+
 def main() -> None:
-    with wave.open(sys.argv[1]) as file:
-        if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (RATE_HZ, 1, 2):
-            sys.exit(f"{sys.argv[1]}: expected 16-bit mono audio at {RATE_HZ} Hz")
-        samples = memoryview(file.readframes(file.getnframes())).cast("h")
-    audio = mx.array(samples.tolist(), mx.float32) / 32768
+    if len(sys.argv) != 2:
+        sys.exit("usage: python model.py talk.wav")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop, as `head` does
+    audio = read_audio(sys.argv[1])
     network = load(Path(__file__).parent)
     window = 10 * RATE_HZ
     for start in range(0, len(audio), window):
@@ -153,7 +188,7 @@ def main() -> None:
         log_probs = network(mx.pad(part, (0, window - len(part)))[None])[0]  # (frame, class)
         classes = cast(list[int], log_probs.argmax(-1).tolist())
         for begin_s, end_s, speakers in turns(classes, start / RATE_HZ):
-            print(f"{begin_s:8.2f} {end_s:8.2f}  {speakers}")
+            print(f"{begin_s:8.2f} {end_s:8.2f}  {speakers}", flush=True)
 
 
 if __name__ == "__main__":

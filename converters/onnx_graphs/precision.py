@@ -4,7 +4,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from converters.onnx_graphs.cleaning import drop_unused, sort_nodes
 
@@ -14,6 +16,8 @@ _SINGLE = ("InstanceNormalization",)
 # Not the convolutions. Their inputs would be quantized with one scale for a whole window, and the first of them reads
 # samples: with it, whole windows of trained segmentation-3.0 lose their speakers (3 % of the frames agree).
 _EIGHT_BITS = ("LSTM", "MatMul")
+
+_LSTM_BYTES = (1, 2, 9, 11)  # places of weights and of their zero points among the inputs of a DynamicQuantizeLSTM
 
 
 def half(model: onnx.ModelProto, parts: Sequence[str] = ("",)) -> onnx.ModelProto:
@@ -75,9 +79,8 @@ def _replace(graph: onnx.GraphProto, name: str, other: str) -> None:
 def int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with eight-bit weights in its linear and recurrent layers, one scale for each output channel.
 
-    What these layers read is quantized while the model runs. Weights of linear layers are unsigned: products with
-    signed ones overflow on x86 processors without VNNI. LSTMs become onnxruntime's own operation, which no other
-    runtime has.
+    What these layers read is quantized while the model runs. Weights are unsigned: on x86 processors without VNNI sums
+    of products with signed ones overflow. LSTMs become onnxruntime's own operation, which no other runtime has.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -89,6 +92,29 @@ def int8(model: onnx.ModelProto) -> onnx.ModelProto:
         prepared.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
         onnx.save(prepared, source)
         quantize_dynamic(
-            source, found, op_types_to_quantize=list(_EIGHT_BITS), per_channel=True, weight_type=QuantType.QUInt8
+            source,
+            found,
+            op_types_to_quantize=list(_EIGHT_BITS),
+            per_channel=True,
+            weight_type=QuantType.QUInt8,
+            nodes_to_exclude=_stacked_products(model.graph),
         )
-        return onnx.load(found)
+        quantized = onnx.load(found)
+    _make_unsigned(quantized.graph)
+    return quantized
+
+
+def _stacked_products(graph: onnx.GraphProto) -> list[str]:
+    """Return the products with constants of more than two axes, such as positions: none run in eight bits."""
+    axes = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and axes.get(node.input[1], 0) > 2]
+
+
+def _make_unsigned(graph: onnx.GraphProto) -> None:
+    """Add 128 to the weights of LSTMs and to their zero points, which changes no product: the library signs them."""
+    lstms = [node for node in graph.node if node.op_type == "DynamicQuantizeLSTM"]
+    names = {node.input[place] for node in lstms for place in _LSTM_BYTES}
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            shifted = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(shifted.astype(np.uint8), tensor.name))

@@ -42,16 +42,21 @@ def load(path: Path, threads: int = 1) -> Runner:
 
     def run(arrays: Arrays) -> Arrays:
         _check_inputs(arrays, wanted, path)
-        return dict(zip(names, session.run(names, arrays), strict=True))
+        try:
+            return dict(zip(names, session.run(names, arrays), strict=True))
+        except _REFUSED as error:
+            raise QuernError(f"{path}: onnxruntime cannot run it: {_sentence(error)}") from None
 
     return run
 
 
 def read_model(path: Path) -> onnx.ModelProto:
     """Return the model of a file, checked for what can be wrong with it before it is run; raises QuernError."""
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         model = onnx.load_from_string(content)
+    except OSError as error:
+        raise QuernError(f"{path}: cannot read the file: {error.strerror or error}") from None
     except DecodeError:
         raise QuernError(f"{path}: {len(content)} bytes that are no ONNX model, or not all of one") from None
     if not model.graph.node:

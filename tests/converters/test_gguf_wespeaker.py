@@ -1,5 +1,8 @@
 """The embedding network as a GGUF file: what public runtimes find in it, and what ggml computes from it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from converters.formats import gguf
 from converters.formats.gguf import Options
 from converters.models import wespeaker
 from converters.models.wespeaker import Form
+from converters.networks.wespeaker_layout import parameter_shapes
 from pipeline.types import QuernError
 from tests.converters.gguf_files import DAMAGE, refusal, rewritten
 
@@ -143,3 +147,20 @@ def test_damaged_files_are_refused(half, tmp_path, damage, expected):
     path = tmp_path / "damaged.gguf"
     path.write_bytes(damage(half[1].read_bytes()))
     assert expected in refusal(gguf.runner, path, QuernError)
+
+
+ALONE = """
+import sys
+from gguf import GGUFReader
+reader = GGUFReader(sys.argv[1])
+print(reader.fields["general.architecture"].contents(), sum(tensor.data.size for tensor in reader.tensors))
+assert not [name for name in sys.modules if name.split(".")[0] in ("converters", "pipeline", "mil", "diarization")]
+"""
+
+
+def test_the_file_loads_where_nothing_of_ours_is(half, tmp_path):
+    """Another process, isolated and elsewhere, reads every tensor of it with gguf alone."""
+    command = [sys.executable, "-I", "-c", ALONE, str(half[1])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    elements = sum(np.prod(shape) for shape in parameter_shapes().values())
+    assert done.stdout.split() == ["wespeaker_resnet34", str(elements)]

@@ -1,7 +1,9 @@
 """MLX folders: what is in them, what MLX computes from them, and what is refused."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import wave
@@ -15,8 +17,11 @@ from torch import nn
 
 pytest.importorskip("mlx.core", reason="mlx is not installed; pip install -e '.[mlx]'")
 
+import mlx.core as mx
+
 from converters.formats import mlx
 from converters.formats.mlx import Options
+from converters.mlx_networks import pyannet
 from converters.models import segmentation
 from converters.models.segmentation import Form
 from diarization.audio import read_recording
@@ -24,7 +29,7 @@ from pipeline.types import QuernError
 from tests.fixtures import FIXTURES, needs_fixtures
 
 SHORT = Form(window_s=1.0)
-MODEL = Path(__file__).parents[2] / "converters" / "mlx_networks" / "pyannet.py"
+MODEL = Path(pyannet.__file__)
 
 
 def _trained():
@@ -81,7 +86,7 @@ def test_mlx_says_what_torch_says_on_every_frame(single):
     wanted = _torch(network, audio)
     found = mlx.runner(folder, "declared")({"audio": audio})["segments"]
     np.testing.assert_array_equal(found.argmax(-1), wanted.argmax(-1))
-    np.testing.assert_allclose(np.exp(found), np.exp(wanted), atol=2e-3)
+    np.testing.assert_allclose(np.exp(found), np.exp(wanted), atol=2e-4)
     np.testing.assert_array_equal(mlx.runner(folder / "weights.npz", "declared")({"audio": audio})["segments"], found)
 
 
@@ -116,6 +121,27 @@ def test_exact_options_are_single_precision():
     assert mlx.missing() == ""
 
 
+def test_long_signals_are_normalised_to_the_last_digits():
+    """Ten seconds of quiet audio, to 2e-6 of double precision; added up one by one, squares would lose the fourth."""
+    audio = np.random.default_rng(0).normal(0, 0.01, (2, 160_000, 1)).astype(np.float32)
+    exact = audio.astype(np.float64) - audio.mean(axis=1, keepdims=True, dtype=np.float64)
+    exact /= np.sqrt(np.square(exact).mean(axis=1, keepdims=True) + 1e-5)
+    found = np.array(pyannet.Normalisation(1)(mx.array(audio)))
+    assert np.abs(found - exact).max() < 2e-6 * np.abs(exact).max()
+
+
+def test_a_cell_adds_up_in_single_precision():
+    """Four thousand small steps of a halved LSTM: in half precision it would stop at a half, where they round away."""
+    direction = pyannet.Direction(1, 1)
+    new = np.float16(2**-12)  # and its hyperbolic tangent, to a part in 10^7
+    direction.input.weight, direction.input.bias = mx.zeros((4, 1)), mx.array([20, 20, float(new), 20])
+    direction.recurrent.weight = mx.zeros((4, 1))
+    direction.set_dtype(mx.float16)
+    states = direction(mx.zeros((1, 4000, 1), mx.float16))
+    assert states.dtype == mx.float16
+    assert states[0, -1, 0].item() == pytest.approx(np.tanh(4000 * 2**-12), abs=1e-3)
+
+
 def _edited_config(**changes):
     def edit(folder):
         path = folder / "config.json"
@@ -129,6 +155,14 @@ def _edited_weights(**changes):
         path = folder / "weights.safetensors"
         tensors = load_file(path) | {name.replace("__", "."): array for name, array in changes.items()}
         save_file({name: array for name, array in tensors.items() if array is not None}, path)
+
+    return edit
+
+
+def _edited_archive(**changes):
+    def edit(folder):
+        path = folder / "weights.npz"
+        np.savez(path, **dict(np.load(path)) | {name.replace("__", "."): array for name, array in changes.items()})
 
     return edit
 
@@ -147,11 +181,19 @@ def _truncated(name, size):
         (lambda folder: (folder / "config.json").unlink(), "config.json", "cannot read the file"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors", "absent"),
         (_edited_config(architecture="llama"), "config.json", "architecture 'llama'; expected pyannet or"),
+        (_edited_config(architecture="wespeaker_resnet34", network={}), "weights.safetensors", "tensor .* is missing"),
         (_edited_config(version=2), "config.json", "version 2; expected 1"),
         (_edited_config(network={"classes": 7}), "config.json", "does not describe a pyannet"),
         (_edited_weights(classifier__bias=np.zeros(3, np.float32)), "weights", r"expected shape \[7\], found \[3\]"),
         (_edited_weights(classifier__bias=None), "weights.safetensors", "classifier.bias is missing"),
         (_edited_weights(more=np.zeros(3, np.float32)), "weights.safetensors", "unexpected tensor 'more'"),
+        (
+            _edited_archive(classifier__bias=np.zeros(3, np.float32)),
+            "weights.npz",
+            r"expected shape \[7\], found \[3\]",
+        ),
+        (_edited_archive(more=np.zeros(3, np.float32)), "weights.npz", "unexpected tensor 'more'"),
+        (lambda folder: (folder / "weights.npz").write_bytes(b"PNG"), "weights.npz", "damaged, truncated or absent"),
     ],
 )
 def test_bad_folders_are_refused(single, tmp_path, damage, file, expected):
@@ -213,9 +255,48 @@ def test_the_model_file_prints_who_talks(tmp_path):
     ]
 
 
+def _wav(path, rate_hz=16000, channels=1, seconds=1):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate_hz, 0, "NONE", ""))
+        samples = np.random.default_rng(0).normal(0, 3000, rate_hz * seconds * channels)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return path
+
+
+def _model(folder, *arguments, **options):
+    command = [sys.executable, "-I", str(folder / "model.py"), *map(str, arguments)]
+    return subprocess.run(command, text=True, stderr=subprocess.PIPE, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("recording", "expected"),
+    [
+        (lambda folder: folder / "absent.wav", "absent.wav: cannot be read as WAV: "),
+        (lambda folder: MODEL, "cannot be read as WAV: file does not start with RIFF id"),
+        (lambda folder: _wav(folder / "a.wav", rate_hz=8000), "8000 Hz, 1 channels, 16 bits; expected 16000 Hz, mono"),
+        (lambda folder: _wav(folder / "b.wav", channels=2), "2 channels"),
+    ],
+)
+def test_the_model_file_says_what_it_cannot_read(single, tmp_path, recording, expected):
+    """One sentence and a status, and no traceback; without a recording it says how it is called."""
+    done = _model(single[1], recording(tmp_path))
+    assert expected in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert _model(single[1]).stderr == "usage: python model.py talk.wav\n"
+
+
+def test_a_reader_of_the_model_file_may_stop(single, tmp_path):
+    """As `head` does: nothing is said of it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = _model(single[1], _wav(tmp_path / "talk.wav"), stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
 @needs_fixtures
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 1.0), ("fp16", 0.998), ("q8", 0.995), ("q4", 0.95)])
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 1.0), ("fp16", 0.999), ("q8", 0.995), ("q4", 0.95)])
 def test_trained_weights_on_real_audio(tmp_path, precision, least):
     """On one real window of each recording, in single precision every frame keeps its class."""
     network, folder = _converted(tmp_path, Options(precision), _trained(), Form())

@@ -9,7 +9,7 @@ import soundfile
 
 from diarization import audio_stream
 from diarization.audio import read_recording, resampled
-from diarization.audio_stream import blocks, windows
+from diarization.audio_stream import blocks, duration_s, windows
 from pipeline.types import QuernError
 
 
@@ -78,5 +78,12 @@ def test_what_is_no_recording_is_said_in_one_sentence(tmp_path: Path) -> None:
     for name, reason in (("not", "not an audio file"), ("empty", "holds no samples"), ("nan", "not finite")):
         with pytest.raises(QuernError, match=rf"{name}\.wav: .*{reason}"):
             list(blocks(tmp_path / f"{name}.wav", 16000))
-    with pytest.raises(QuernError, match=r"missing\.wav"):
-        list(blocks(tmp_path / "missing.wav", 16000))
+    for read in (lambda path: list(blocks(path, 16000)), duration_s):
+        with pytest.raises(QuernError, match=r"missing\.wav: cannot read the recording: No such file"):
+            read(tmp_path / "missing.wav")
+
+
+def test_a_recording_lasts_as_long_as_its_header_says(tmp_path: Path) -> None:
+    """In seconds, whatever its rate."""
+    soundfile.write(tmp_path / "talk.flac", np.zeros((11025, 2)), 44100)
+    assert duration_s(tmp_path / "talk.flac") == 0.25

@@ -15,6 +15,7 @@ import pytest
 from pipeline.code import ROOT
 from tests.fixtures import FIXTURES
 
+UNITS = {"recommend": "cpuAndNeuralEngine", "source": "a paper"}
 MATRIX = """
 checkpoints:
   segmentation-3.0: {network: segmentation, licence: MIT}
@@ -23,6 +24,7 @@ variants:
     checkpoint: [segmentation-3.0]
     file: pyannote_segmentation
     form: {window_s: 2}
+    compute_units: {recommend: cpuAndNeuralEngine, source: a paper}
     checks: [alias, parity, size, placement]
     axes:
       precision:

@@ -136,8 +136,21 @@ def test_the_swift_snippet_names_what_is_there(release: Path, document: dict) ->
     assert (release / file / "coremldata.bin").is_file()
     assert "let audio = try MLMultiArray(shape: [1, 1, 32000], dataType: .float32)" in snippet
     assert 'outputs.featureValue(for: "segments")' in snippet
+    assert "configuration.computeUnits = .cpuAndNeuralEngine" in snippet
     assert all(snippet.count(opened) == snippet.count(closed) for opened, closed in ("()", "[]", "{}"))
     assert snippet.count('"') % 2 == 0
+
+
+def test_recommended_compute_units_are_told_with_their_source(release: Path, document: dict) -> None:
+    """In a table, in the snippet for a Mac, and nowhere where nobody recommends any."""
+    card = (release / "README.md").read_text()
+    models = ", ".join(f"`{artifact['variant']}`" for artifact in document["artifacts"])
+    assert f"| {models} | `cpuAndNeuralEngine` | a paper |" in card
+    assert "coremltools.models.MLModel(path, compute_units=coremltools.ComputeUnit.CPU_AND_NE)" in card
+    for artifact in document["artifacts"]:
+        artifact["compute_units"] = {}
+    assert "cpuAndNeuralEngine" not in cards.card(document)
+    assert "configuration.computeUnits = .all" in cards.card(document)
 
 
 def test_an_onnx_artifact_is_loaded_by_onnxruntime(document: dict) -> None:

@@ -1,6 +1,8 @@
 """diarize.py runs what was built on recordings, and says in one sentence what it cannot run."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -58,8 +60,40 @@ def test_bundles_and_packages_need_no_manifest(built: Path, talk: Path) -> None:
 def test_several_recordings_go_into_one_file(built: Path, talk: Path, tmp_path: Path) -> None:
     """Each under its own name."""
     (tmp_path / "again.flac").write_bytes(talk.read_bytes())
-    done = diarize(talk, tmp_path / "again.flac", "--model", built / "segmentation-3.0" / "w6", "--hop", 2)
+    done = diarize(talk, tmp_path / "again.flac", "--model", built / "segmentation-3.0" / "w6", "--hop", 1.5)
     assert {line.split()[1] for line in done.stdout.splitlines()} == {"talk", "again"}
+
+
+def test_a_recording_that_cannot_be_read_does_not_lose_the_others(built: Path, talk: Path, tmp_path: Path) -> None:
+    """It is named, the rest is written, and the status says that something was wrong."""
+    again = tmp_path / "again.flac"
+    again.write_bytes(talk.read_bytes())
+    model, found = built / "segmentation-3.0" / "fp16", tmp_path / "out.rttm"
+    done = diarize(talk, tmp_path / "missing.wav", again, "--model", model, "--hop", 1.5, "--rttm", found)
+    assert done.returncode == 2
+    assert "missing.wav: cannot read the recording: No such file" in done.stderr
+    assert {line.split()[1] for line in found.read_text().splitlines()} == {"talk", "again"}
+
+
+def test_stand_ins_are_told_of(copied: Path, talk: Path) -> None:
+    """Speakers that an untrained network tells apart look like others."""
+    manifest = copied / "segmentation-3.0" / "fp16" / "manifest.json"
+    assert "stand-in" not in diarize(talk, "--model", manifest.parent).stderr
+    manifest.write_text(manifest.read_text().replace('"weights": "trained"', '"weights": "synthetic"'))
+    assert "made of stand-ins for trained weights" in diarize(talk, "--model", manifest.parent).stderr
+
+
+def test_a_reader_may_stop(built: Path, talk: Path) -> None:
+    """As `head` does: nothing is said of it, neither of RTTM nor of JSON."""
+    for how in ([], ["--json"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, ROOT / "diarize.py", talk, "--model", built / "segmentation-3.0" / "fp16", *how]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writing)
+        assert done.returncode == -signal.SIGPIPE
+        assert done.stderr.splitlines()[0].startswith("talk.flac: ")
+        assert "rror" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -70,6 +104,12 @@ def test_several_recordings_go_into_one_file(built: Path, talk: Path, tmp_path: 
         (["--speakers", 2], "needs voices; give --embedding"),
         (["--embedding", "MODEL"], "expected `audio` and `masks` in and `embeddings` out"),
         (["--model", "AUDIO"], "expected the folder of an artifact"),
+        (
+            ["--model", "FOLDER"],
+            "expected the folder of an artifact, with its manifest.json, or a .mlpackage or "
+            ".mlmodelc; it holds such folders: fp16, w6",
+        ),
+        (["--hop", 2], "--hop 2: windows of 2 s do not overlap then"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(
@@ -77,12 +117,19 @@ def test_what_cannot_be_run_is_one_sentence(
 ) -> None:
     """On standard error, with status 2, and nothing is written."""
     model = built / "segmentation-3.0" / "fp16"
-    words = [{"MODEL": model, "AUDIO": talk}.get(word, word) for word in options]
+    words = [{"MODEL": model, "FOLDER": model.parent, "AUDIO": talk}.get(word, word) for word in options]
     done = diarize(talk, "--model", model, "--rttm", tmp_path / "out.rttm", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_recordings_of_one_name_are_refused(built: Path, talk: Path, tmp_path: Path) -> None:
+    """RTTM would not tell them apart, nor would their pictures."""
+    done = diarize(talk, tmp_path / "talk.wav", "--model", built / "segmentation-3.0" / "fp16")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "talk.wav: both would be called 'talk'; rename one of them" in done.stderr
 
 
 def test_a_recording_that_cannot_be_read_is_named(built: Path, tmp_path: Path) -> None:

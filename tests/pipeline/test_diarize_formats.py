@@ -59,7 +59,10 @@ def spoken(talk: Path, model: Path, rttm: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["gguf", "mlx", "onnx"])
 def test_an_artifact_of_any_format_says_who_spoke_when(built: Path, talk: Path, tmp_path: Path, name: str) -> None:
-    """As many speak as with the Core ML artifact of the same network, but for 2 % of the time at most."""
+    """As many speak as with the Core ML artifact of the same network, but for 2 % of the time at most.
+
+    The artifact may be named by its folder or by itself.
+    """
     if missing := plugins.format_(name).missing():
         pytest.skip(f"{name} is not installed; {missing}")
     (tmp_path / "variants.yaml").write_text(MATRIX.format(name=name))
@@ -67,5 +70,7 @@ def test_an_artifact_of_any_format_says_who_spoke_when(built: Path, talk: Path, 
     run("build_all_variants.py", "--matrix", tmp_path / "variants.yaml", "--weights-dir", FIXTURES, "--out", out)
     wanted = spoken(talk, built / "segmentation-3.0" / "fp16", tmp_path / "wanted.rttm")
     found = spoken(talk, out / "segmentation-3.0" / f"{name}-fp16", tmp_path / "found.rttm")
+    [artifact] = (out / "segmentation-3.0" / f"{name}-fp16").glob(f"*{plugins.format_(name).SUFFIX}")
+    np.testing.assert_array_equal(spoken(talk, artifact, tmp_path / "again.rttm"), found)
     assert 500 < np.count_nonzero(wanted) < 1000
     assert (found == wanted).mean() >= 0.98

@@ -9,7 +9,8 @@ import pytest
 from pipeline import elsewhere
 from pipeline.types import Artifact, Measurement, QuernError
 from tests.fixtures import FIXTURES
-from tests.pipeline.conftest import Ran
+from tests.pipeline.conftest import MATRIX, Ran
+from tests.pipeline.releases import measured_on_a_mac
 
 LOADS = Measurement("loads", 4, "compute units", "as it was planned")
 NOT_RUN = Measurement("loads", None, "compute units", "needs macOS")
@@ -79,3 +80,41 @@ def test_a_build_leaves_its_measurements_for_others(copied: Path, quern: Callabl
     assert {record["variant"] for record in records} == {"segmentation-3.0/fp16", "segmentation-3.0/w6"}
     assert {record["check"] for record in records} >= {"alias", "size"}
     assert "parity" not in {record["check"] for record in records}
+
+
+FIGURES = """
+      placement.neural_engine: {least: 0.5, unit: share of operations, reason: it was recommended}
+      placement.milliseconds_per_10s: {most: 46, unit: ms, reason: a figure to beat}
+      placement.real_time_factor: {most: 0.05, unit: seconds per second, reason: windows overlap}
+      placement.peak_memory: {most: 350, unit: MB, reason: an app has other things to do}
+"""
+OF_A_MAC = (
+    Measurement("loads", 4, "compute units"),
+    Measurement("neural_engine", 0.75, "share of operations", "3 on MLNeuralEngineComputeDevice"),
+    Measurement("milliseconds_per_10s", 12.5, "ms"),
+    Measurement("real_time_factor", 0.002, "seconds per second"),
+    Measurement("peak_memory", 900.0, "MB"),
+)
+
+
+def test_figures_of_a_mac_pass_or_fail_without_building(
+    copied: Path, quern: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """`not run: needs macOS` until the results are there; then each is held against its limit, by digest."""
+    (tmp_path / "variants.yaml").write_text(MATRIX + FIGURES)
+
+    def figures(status: int) -> dict[str, tuple[str, float | None]]:
+        arguments = ("segmentation-3.0/w6", "--matrix", tmp_path / "variants.yaml", "--out", copied)
+        ran = quern(*arguments, "--weights-dir", FIXTURES, "--json", QUERN_RESULTS=str(tmp_path / "results"))
+        assert ran.status == status, ran.err
+        (variant,) = ran.document["variants"]
+        assert all(step["seconds"] is None for step in variant["steps"] if step["stage"] != "verify")
+        checks = json.loads((copied / "segmentation-3.0" / "w6" / "checks.json").read_text())
+        assert all(check["note"] == "needs macOS" for check in checks if check["outcome"] == "not run")
+        return {c["name"]: (c["outcome"], c["measured"]) for c in checks if c["name"].startswith("placement")}
+
+    assert set(figures(0).values()) == {("not run", None)}
+    measured_on_a_mac(copied, "segmentation-3.0/w6", tmp_path / "results", *OF_A_MAC)
+    assert figures(1) == {
+        f"placement.{each.name}": ("fail" if each.name == "peak_memory" else "pass", each.value) for each in OF_A_MAC
+    }

@@ -13,6 +13,7 @@ import pytest
 from pipeline import page
 from pipeline.page.html import page as html
 from pipeline.page.rows import read_rows
+from pipeline.page.runners import lines, table
 from pipeline.truth import number
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
@@ -24,17 +25,19 @@ def result(name: str, measured: float | None, outcome: str = "pass", **more: Any
     return record | {"required": "build", "detail": {}} | more
 
 
-def artifact(out: Path, variant: str, size: int, *results: dict[str, Any], network: str = "segmentation") -> None:
+def artifact(out: Path, variant: str, size: int, *results: dict[str, Any], **more: Any) -> None:
     folder = out / variant
     folder.mkdir(parents=True)
     facts = {
         "variant": variant,
-        "network": network,
+        "network": "segmentation",
         "format": "coreml",
-        "checkpoint": {"weights": "trained", "licence": "MIT"},
+        "convert": {"precision": "fp16"},
+        "optimize": [],
+        "checkpoint": {"id": variant.split("/")[0], "weights": "trained", "licence": "MIT"},
         "files": {"a.mlpackage/x": {"size_bytes": size}, "a.mlmodelc/x": {"size_bytes": 10 * size}},
     }
-    (folder / "manifest.json").write_text(json.dumps(facts))
+    (folder / "manifest.json").write_text(json.dumps(facts | more))
     (folder / "checks.json").write_text(json.dumps(results))
 
 
@@ -115,6 +118,88 @@ def test_the_readme_has_the_same_table(out: Path) -> None:
     """For people who read files."""
     text = (out / "README.md").read_text()
     assert "| `seg/w4` | trained | 0.90 | same speakers 0.9 | 0 / 1 / 0 | fail |" in text
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Return a folder of one checkpoint in three formats, another one, and a stand-in."""
+
+    def seg(name: str, format_: str, precision: str, argmax: float, apart: float, **more: Any) -> None:
+        held = {"against": "upstream"}
+        artifact(
+            tmp_path,
+            f"seg/{name}",
+            3_000_000,
+            result("parity.argmax", argmax, detail=held),
+            result("parity.max_difference", apart, detail={"from": "upstream"}),
+            result("parity.rewrite", 2e-5),
+            result("parity.convert", 5e-5),
+            result("alias.package", 0.0),
+            format=format_,
+            convert={"precision": precision},
+            **more,
+        )
+
+    palettes = [{"name": "palettize", "options": {"nbits": 6}, "decided": {}}]
+    seg("w6", "coreml", "fp16", 0.994, 0.3, optimize=palettes)
+    seg("w6-b4", "coreml", "fp16", 0.996, 0.4, optimize=palettes)
+    seg("gguf-fp16", "gguf", "fp16", 0.9998, 0.005)
+    seg("onnx-int8", "onnx", "int8", 0.98, 0.5)
+    synthetic = {"id": "emb", "weights": "synthetic", "licence": "MIT"}
+    cosine = result("embedding.cosine_worst", 0.9991, detail={"against": "network"})
+    artifact(tmp_path, "emb/mixed", 9_000_000, cosine, checkpoint=synthetic, convert={"precision": "mixed"})
+    artifact(tmp_path, "other/fp16", 1_000_000, result("size.package", 1.0))
+    return tmp_path
+
+
+def test_all_runners_stand_in_one_table(several: Path) -> None:
+    """By checkpoint, torch first; the worst of a precision's artifacts; stand-ins are named as such."""
+    head, *rows = table(lines(read_rows(several)))
+    assert head == (
+        *("checkpoint", "runner", "precision", "artifacts", "against"),
+        *("same speakers", "worst cosine", "largest difference", "rewrite", "convert"),
+    )
+    assert rows == [
+        ("emb (stand-in)", "MIL interpreter", "mixed", "1", "network", "–", "0.999100", "–", "–", "–"),
+        ("seg", "torch", "fp32", "4", "upstream", "–", "–", "2.0e-05", "–", "–"),
+        ("seg", "MIL interpreter", "fp16, palettize 6", "2", "upstream", "0.994000", "–", "0.4", "2.0e-05", "5.0e-05"),
+        ("seg", "ggml", "fp16", "1", "upstream", "0.999800", "–", "0.005", "2.0e-05", "5.0e-05"),
+        ("seg", "onnxruntime", "int8", "1", "upstream", "0.980000", "–", "0.5", "2.0e-05", "5.0e-05"),
+    ]
+
+
+def test_the_report_and_the_readme_have_the_table_of_runners(several: Path, tmp_path: Path) -> None:
+    """Once each, and not where nothing was held against anything."""
+    page.write(several)
+    assert (several / "report.html").read_text().count("<td>onnxruntime</td><td>int8</td>") == 1
+    assert "| seg | ggml | fp16 | 1 | upstream | 0.999800 |" in (several / "README.md").read_text()
+    artifact(tmp_path / "bare", "other/fp16", 1_000_000, result("size.package", 1.0))
+    page.write(tmp_path / "bare")
+    assert (
+        "All runners"
+        not in (tmp_path / "bare" / "report.html").read_text() + (tmp_path / "bare" / "README.md").read_text()
+    )
+
+
+def test_what_a_mac_measured_stands_apart_from_what_rules_predict(out: Path) -> None:
+    """With the machine and the outcome; a folder that no Mac has seen has no such table."""
+    assert "Measured on a Mac" not in (out / "report.html").read_text()
+    mac = {"system": "macOS", "version": "26.1", "machine": "arm64", "chip": "Apple M4", "day": "2026-11-20"}
+    detail = {"measured_on": mac}
+    artifact(
+        out,
+        "seg/w8",
+        1_700_000,
+        result("placement.neural_engine", 0.75, detail=detail),
+        result("placement.peak_memory", 900.0, "fail", detail=detail),
+        result("lint.errors", 0.0, detail={"functions": [{"operations": 10, "leaving": 4}]}),
+    )
+    page.write(out)
+    text = (out / "report.html").read_text()
+    predicted, measured = (text.index(title) for title in ("Operations for the Neural Engine", "Measured on a Mac"))
+    assert predicted < text.index("4 of 10") < measured < text.index('<td class="pass">0.75</td>')
+    assert '<td class="fail">900</td>' in text
+    assert "Apple M4, macOS 26.1, 2026-11-20" in text
 
 
 def test_an_empty_folder_has_a_report_too(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ ALLOWED = {
     "optimizations": {"optimizations", "diarization", "mil", "pipeline.types", "pipeline.options"},
     "verify": {
         *("verify", "diarization", "mil", "pipeline.types", "pipeline.tensors", "pipeline.options"),
-        "pipeline.provenance",
+        *("pipeline.provenance", "pipeline.yaml_file"),
     },
     "pipeline": {"pipeline", "mil", "diarization"},
 }

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from huggingface_hub import snapshot_download
 
-from pipeline import elsewhere, provenance
+from pipeline import provenance
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
 from pipeline.publish import licences, refusals
 from pipeline.publish.release import Piece
-from pipeline.types import Artifact, Measurement
+from pipeline.types import Measurement
 from pipeline.weights import SYNTHETIC
 from tests.fixtures import FIXTURES
 from tests.hub import TOKEN, Fault, Hub, running
 from tests.pipeline.conftest import Ran
-from tests.pipeline.releases import PLACED, REPOSITORY, planned
+from tests.pipeline.releases import PLACED, REPOSITORY, measured_on_a_mac, planned
 
 WEIGHTS = "w6/pyannote_segmentation.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
 PACKAGES = ("contracts", "converters", "diarization", "docs", "mil", "optimizations", "pipeline", "verify")
@@ -61,18 +61,12 @@ def bench(built: Path, audio: Path, tmp_path_factory: pytest.TempPathFactory) ->
         git(code, *command)
     shutil.copytree(built, out)
     for variant in ("fp16", "w6"):
-        measured_on_a_mac(out, f"segmentation-3.0/{variant}", results)
+        loads = Measurement("loads", 4, "compute units")
+        measured_on_a_mac(out, f"segmentation-3.0/{variant}", results, loads)
     made = Bench(code, code / "variants.yaml", out, results, audio)
     ran = run(made)
     assert ran.status == 0, ran.out + ran.err
     return made
-
-
-def measured_on_a_mac(out: Path, variant: str, results: Path) -> None:
-    """Leave the results that a Mac would, for the bundle of a variant."""
-    steps = {step["stage"]: step for step in json.loads((out / variant / "run.json").read_text())["steps"]}
-    bundle = Artifact(out / ".store" / steps["compile"]["key"], "")
-    elsewhere.keep(results, variant, "placement", {"bundle": bundle}, [Measurement("loads", 4, "compute units")])
 
 
 def run(bench: Bench, *arguments: object, hub: Hub | None = None, home: Path | None = None, **variables: str) -> Ran:
