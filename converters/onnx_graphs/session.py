@@ -11,6 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from pipeline.types import Arrays, QuernError, Runner
 
+_AGAIN = "build or fetch it again"
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _REFUSED = (
     refusals.Fail,
@@ -58,9 +59,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise QuernError(f"{path}: cannot read the file: {error.strerror or error}") from None
     except DecodeError:
-        raise QuernError(f"{path}: {len(content)} bytes that are no ONNX model, or not all of one") from None
+        raise QuernError(f"{path}: {len(content)} bytes that are no ONNX model, or not all of one; {_AGAIN}") from None
     if not model.graph.node:
-        raise QuernError(f"{path}: {len(content)} bytes that are no ONNX model: there is no graph in them")
+        raise QuernError(f"{path}: {len(content)} bytes that are no ONNX model: there is no graph in them; {_AGAIN}")
     for domain in (found.domain for found in model.opset_import):
         if domain not in _DOMAINS:
             raise QuernError(
