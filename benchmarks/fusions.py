@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 import mil
-from benchmarks import page
 from benchmarks.fusion_cases import Case, case_makers
 from benchmarks.interleaved import Estimate, abba, median, quotient
 from converters.networks.sortformer.layout import Sizes
 from converters.toolchain import coremltools
 from mil.info import FunctionInfo, describe
+from pipeline import marks
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
 from pipeline.types import Arrays, Runner
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--into shows all cases at their true size: give neither CASE nor --layers with it")
     busy = os.getloadavg()[0] > (os.cpu_count() or 1) / 2
     if args.into:
-        page.around(args.into, TABLE)
+        marks.around(args.into, TABLE)
     conformer, transformer = args.layers
     makers = case_makers(read_matrix(ROOT / "variants.yaml").variants, (conformer, transformer))
     unknown = sorted(set(args.cases) - set(makers))
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("others use this machine: its times are void", file=sys.stderr)
     if args.into:
         lines = [conditions(args.threads, args.rounds), "", *table(_untimed(rows) if busy else rows)]
-        page.put(args.into, TABLE, "\n".join(lines))
+        marks.put(args.into, TABLE, "\n".join(lines))
 
 
 def conditions(threads: int, rounds: int) -> str:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from converters.models import sortformer
 from converters.networks.sortformer.layout import sizes_in
+from converters.networks.sortformer.network import sources
 from converters.networks.sortformer.upstream import nemo_model
 from converters.upstream import pyannote_segmentation, pyannote_wespeaker
 from pipeline.types import Arrays
@@ -101,10 +102,7 @@ class Sortformer(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         frames, filled = self.model.encoder.pre_encode(x=chunk, lengths=chunk_lengths)
         past = spkcache_lengths + fifo_lengths
-        places = torch.arange(self.form.frames)
-        behind_cache = (places >= spkcache_lengths).int() * (self.form.spkcache - spkcache_lengths)
-        behind_fifo = (places >= past).int() * (self.form.fifo + spkcache_lengths - past)
-        index = torch.minimum(places + behind_cache + behind_fifo, torch.tensor(self.form.frames - 1))
+        index = sources(torch.arange(self.form.frames), spkcache_lengths, past, self.form.spkcache, self.form.fifo)
         packed = torch.cat([spkcache, fifo, frames], dim=1)[:, index]
         encoded, count = self.model.frontend_encoder(packed, past + filled, bypass_pre_encode=True)
         return self.model.forward_infer(encoded, count), frames, filled.int()

@@ -36,7 +36,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import page
 from converters.toolchain import coremltools
 from mil.package import read_package
 from mil.schema import Model_pb2
@@ -44,6 +43,7 @@ from optimizations.palettize import Options, apply
 from optimizations.weights.files import WeightFiles
 from optimizations.weights.rewriting import Detached, rewritten
 from optimizations.weights.selection import large_weights
+from pipeline import marks
 
 # A matrix of fewer elements can hardly hold 10,000 distinct values.
 LARGE = 20_000
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     if chosen.into:
-        page.put(chosen.into, "palettes", f"{conditions()}\n\n{table(rows)}")
+        marks.put(chosen.into, "palettes", f"{conditions()}\n\n{table(rows)}")
     return int(any(row.worst_error_ratio > 1 + ERROR_TOLERANCE or row.fewest <= FEWEST_DISTINCT for row in rows))
 
 

@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import page
 from benchmarks.networks import Sortformer
 from converters.networks.sortformer.layout import Sizes
 from converters.networks.sortformer.stand_in import stand_in
 from converters.toolchain import coremltools
+from pipeline import marks
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table there, between its marks")
     args = parser.parse_args(arguments)
     if args.into:
-        page.around(args.into, "recipe")
+        marks.around(args.into, "recipe")
     torch.set_num_threads(1)
     sizes = Sizes(conformer_layers=args.layers[0], transformer_layers=args.layers[1])
     asked = [_id(context, f"w{nbits}") for context in args.contexts for nbits in args.nbits]
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = table(recipe, ours)
     print(text)
     if args.into and as_published:
-        page.put(args.into, "recipe", text)
+        marks.put(args.into, "recipe", text)
 
 
 def published() -> list[str]:

@@ -142,10 +142,8 @@ def swift(artifact: Document) -> Iterator[str]:
 
 def python(repository: str, artifact: Document, mac: bool = True) -> Iterator[str]:
     """Yield Python that fetches an artifact from the hub, loads it and runs it once, on zeros."""
-    chosen, predict = (
-        f", compute_units=coremltools.ComputeUnit.{COMPUTE_UNITS[_units(artifact)]}",
-        "model.predict(inputs)",
-    )
+    chosen = f", compute_units=coremltools.ComputeUnit.{COMPUTE_UNITS[_units(artifact)]}"
+    predict = "model.predict(inputs)"
     suffix, module, load, run = {
         ("coreml", True): (".mlpackage", "coremltools", f"coremltools.models.MLModel(path{chosen})", predict),
         ("coreml", False): (".mlpackage", "mil", "mil.load(path)", predict),

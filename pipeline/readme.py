@@ -7,12 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import marks
 from pipeline.code import ROOT
 from pipeline.page.rows import read_rows
 from pipeline.truth import number
-from pipeline.types import QuernError
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 COLUMNS = ("variant", "package MB", "truth", "error points", "pass / fail / not run")
 
 
@@ -28,19 +27,9 @@ def table(out: Path) -> Iterator[str]:
         yield f"| `{row.variant}` | {row.size_mb:.2f} | {truth} | {points} | {counts} |"
 
 
-def with_table(readme: str, lines: list[str]) -> str:
-    """Return the README with the lines in the place of its table."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise QuernError(f"README.md: expected the marks {BEGIN} and {END} around the table")
-    return "\n".join([before + begin, *lines, end + after])
-
-
 def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "artifacts"
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), list(table(out))))
+    marks.put(ROOT / "README.md", "table", "\n".join(table(out)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mil
-from benchmarks import fusions, page, recipe
+from benchmarks import fusions, recipe
 from benchmarks.fusion_cases import case_makers
 from benchmarks.fusions import NEEDS_MACOS, NEEDS_REST, Row, Timing, table
 from benchmarks.interleaved import Estimate, abba, median, quotient
@@ -18,7 +18,7 @@ from converters.models import sortformer
 from converters.networks.sortformer.layout import Sizes
 from converters.networks.sortformer.stand_in import stand_in
 from converters.networks.sortformer.upstream import nemo_runner
-from pipeline import plugins
+from pipeline import marks, plugins
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
 from pipeline.types import QuernError
@@ -82,13 +82,13 @@ def test_a_table_replaces_the_one_between_its_marks(tmp_path: Path) -> None:
     """The text around it stays, and other tables do."""
     written, other = tmp_path / "page.md", "<!-- b: begin -->\nkept\n<!-- b: end -->\n"
     written.write_text(f"before\n<!-- a: begin -->\nold\n<!-- a: end -->\n{other}")
-    page.put(written, "a", "new")
+    marks.put(written, "a", "new")
     assert written.read_text() == f"before\n<!-- a: begin -->\nnew\n<!-- a: end -->\n{other}"
 
 
 def test_the_page_shows_what_there_is_to_measure() -> None:
     """Its table names every case, and no other."""
-    before, after = page.around(ROOT / "docs" / "fusions.md", "table")
+    before, after = marks.around(ROOT / "docs" / "fusions.md", "table")
     lines = (ROOT / "docs" / "fusions.md").read_text().removeprefix(before).removesuffix(after).splitlines()
     shown = {line.split("|")[1].strip() for line in lines if line.startswith("| ")} - {"work"}
     assert shown == set(case_makers(read_matrix(ROOT / "variants.yaml").variants, (1, 1)))

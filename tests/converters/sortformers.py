@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import yaml
 
+import mil
 from converters.formats import coreml
 from converters.models import sortformer
 from converters.models.sortformer import Form
@@ -154,3 +155,21 @@ def palettized(source: Path, options: palettize.Options, destination: Path) -> d
 def weight_bytes(path: Path) -> int:
     (file,) = path.rglob("weight.bin")
     return file.stat().st_size
+
+
+def check_functions(parts: dict[str, Path], forms: dict[str, Form], kept: palettize.Options, folder: Path) -> None:
+    """Assert that the contexts as functions, the first the default, cost one set of weights and say what each says.
+
+    kept   the palettes with which all of that is asserted once more
+    """
+    packed = {name: folder / f"{name}-w6.mlpackage" for name in parts}
+    for name, destination in packed.items():
+        palettized(parts[name], kept, destination)
+    for i, sources in enumerate((parts, packed)):
+        whole = folder / f"whole{i}.mlpackage"
+        coreml.merge(sources, next(iter(sources)), whole)
+        assert weight_bytes(whole) < 1.01 * max(map(weight_bytes, sources.values()))
+        for name, form in forms.items():
+            inputs = step_inputs(form, FILLED[2])
+            alone, found = mil.load(sources[name]).run(inputs), mil.load(whole).run(inputs, function=name)
+            assert all(np.array_equal(found[output], alone[output]) for output in alone)

@@ -30,15 +30,14 @@ from tests.converters.sortformers import (
     SMALLEST,
     STREAMING,
     TINY,
+    check_functions,
     configuration,
     converted,
     names,
-    palettized,
     run,
     saved,
     step_inputs,
     tiny_state,
-    weight_bytes,
     write_nemo,
 )
 from tests.fixtures import FIXTURES, needs_fixtures
@@ -465,17 +464,8 @@ def test_contexts_are_functions_over_one_set_of_weights(package, tmp_path):
     """In palettes too: another context costs no weights, and each function says what its own program says."""
     other = replace(STREAMING, fifo=20)
     parts = {"short": package, "long": converted(tmp_path / "long.mlpackage", other, coreml.Options("fp32"))}
-    packed = {name: tmp_path / f"{name}-w6.mlpackage" for name in parts}
-    for name, destination in packed.items():
-        palettized(parts[name], palettize.Options(nbits=6, exclude=("conv",)), destination)
-    for i, sources in enumerate((parts, packed)):
-        whole = tmp_path / f"whole{i}.mlpackage"
-        coreml.merge(sources, "short", whole)
-        assert weight_bytes(whole) < 1.01 * max(map(weight_bytes, sources.values()))
-        for name, form in (("short", STREAMING), ("long", other)):
-            inputs = step_inputs(form, FILLED[2])
-            alone, found = mil.load(sources[name]).run(inputs), mil.load(whole).run(inputs, function=name)
-            assert all(np.array_equal(found[output], alone[output]) for output in alone)
+    kept = palettize.Options(nbits=6, exclude=("conv",))
+    check_functions(parts, {"short": STREAMING, "long": other}, kept, tmp_path)
 
 
 @pytest.mark.parametrize("form", [OFFLINE, PREPROCESSOR], ids=["offline", "preprocessor"])

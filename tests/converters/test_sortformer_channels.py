@@ -22,13 +22,13 @@ from tests.converters.sortformers import (
     SMALLEST,
     STREAMING,
     TINY,
+    check_functions,
     converted,
     names,
     palettized,
     run,
     step_inputs,
     tiny_state,
-    weight_bytes,
 )
 from verify.linting.lint import lint
 from verify.linting.scope import scopes
@@ -192,17 +192,7 @@ def test_contexts_are_functions_over_one_set_of_weights(half, tmp_path):
     """In palettes too: another context costs no weights, and each function says what its own program says."""
     other = replace(CHANNELS, fifo=20)
     parts = {"short": half, "long": converted(tmp_path / "long.mlpackage", other, coreml.Options("fp16"))}
-    packed = {name: tmp_path / f"{name}-w6.mlpackage" for name in parts}
-    for name, destination in packed.items():
-        palettized(parts[name], KEPT, destination)
-    for i, sources in enumerate((parts, packed)):
-        whole = tmp_path / f"whole{i}.mlpackage"
-        coreml.merge(sources, "short", whole)
-        assert weight_bytes(whole) < 1.01 * max(map(weight_bytes, sources.values()))
-        for name, form in (("short", CHANNELS), ("long", other)):
-            inputs = step_inputs(form, FILLED[2])
-            alone, found = mil.load(sources[name]).run(inputs), mil.load(whole).run(inputs, function=name)
-            assert all(np.array_equal(found[output], alone[output]) for output in alone)
+    check_functions(parts, {"short": CHANNELS, "long": other}, KEPT, tmp_path)
 
 
 def test_palettes_leave_what_is_fed_back(half, tmp_path):

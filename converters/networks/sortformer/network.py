@@ -85,19 +85,20 @@ class Streaming(nn.Module):
         """
         frames, filled = self.pre_encode(chunk, chunk_lengths)
         past = spkcache_lengths + fifo_lengths
-        index = self._sources(spkcache_lengths, past, spkcache.shape[1], fifo.shape[1])
+        index = sources(self.places, spkcache_lengths, past, spkcache.shape[1], fifo.shape[1])
         packed = torch.cat([spkcache, fifo, frames], dim=1).index_select(1, index)
         return self.head(packed, past + filled), frames, filled
 
-    def _sources(self, cached: torch.Tensor, past: torch.Tensor, spkcache: int, fifo: int) -> torch.Tensor:
-        """Return for each place (frame,) the row of cache, fifo and chunk, one behind the other, that stands there.
 
-        The gap behind the cached rows is skipped from place `cached` on, that behind the fifo's from `past` on. Behind
-        the last filled row any will do.
-        """
-        behind_cache = (self.places >= cached).to(torch.int32) * (spkcache - cached)
-        behind_fifo = (self.places >= past).to(torch.int32) * (fifo + cached - past)
-        return torch.minimum(self.places + behind_cache + behind_fifo, self.places[-1:])
+def sources(places: torch.Tensor, cached: torch.Tensor, past: torch.Tensor, spkcache: int, fifo: int) -> torch.Tensor:
+    """Return for each place (frame,) the row of cache, fifo and chunk, one behind the other, that stands there.
+
+    The gap behind the cached rows is skipped from place `cached` on, that behind the fifo's from `past` on. Behind the
+    last filled row any will do.
+    """
+    behind_cache = (places >= cached).to(torch.int32) * (spkcache - cached)
+    behind_fifo = (places >= past).to(torch.int32) * (fifo + cached - past)
+    return torch.minimum(places + behind_cache + behind_fifo, places[-1:])
 
 
 class Offline(nn.Module):

@@ -1,4 +1,4 @@
-"""Tables on the pages of docs/, each between two marks that name it."""
+"""Generated tables in README.md and on the pages of docs/, each between two marks that name it."""
 
 from pathlib import Path
 
