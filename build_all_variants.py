@@ -1,6 +1,6 @@
 """Build, run and verify every model that variants.yaml declares, on Linux or macOS.
 
-    weights -> convert -> optimize -> compile -> verify -> assemble
+    weights -> convert -> optimize -> label -> compile -> verify -> assemble
 
 What was built before from the same inputs by the same code is not built again. Artifacts appear whole, in
 OUT/<checkpoint>/<variant>/, with manifest.json (what it is), checks.json (how good it is), run.json (this run).

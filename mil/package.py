@@ -63,6 +63,11 @@ class Package:
             raise MilError(f"weight file {path}: the program needs it and it is not there; copy the whole package")
         return path
 
+    def weight_files(self) -> dict[str, Path]:
+        """Return the weight files that lie in the package, by their name relative to the model."""
+        found = sorted((self.root / "weights").glob("*")) if self.root else []
+        return {f"weights/{path.name}": path for path in found}
+
 
 def read_package(path: Path | str) -> Package:
     """Return the model of a `.mlpackage` folder or a bare `.mlmodel` file; raises MilError where it is not one."""

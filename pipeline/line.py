@@ -1,6 +1,6 @@
 """The straight line: one variant, from its weights to a verified folder of files.
 
-    weights -> convert -> optimize* -> compile -> verify -> assemble
+    weights -> convert -> optimize* -> label -> compile -> verify -> assemble
 
 Every step is asked of the store, which answers at once if anybody has done it before. The schedule is the order of
 the statements in `build`.
@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from pipeline.store import CorruptedError, MissingError, Store
 from pipeline.types import Artifact, CheckResult, Step, Subject, Taken, Variant
 from pipeline.verdict import judge
 
-STAGES = ("weights", "convert", "optimize", "compile", "verify", "assemble")
+STAGES = ("weights", "convert", "optimize", "label", "compile", "verify", "assemble")
 FUNCTION = "function "  # begins what a function's artifact is called where a check is shown it
 NO_RECORDINGS = "no recordings to measure on; give --audio DIR"
 
@@ -64,6 +63,23 @@ class Built:
     taken: tuple[Taken, ...]
     folder: Path | None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What there is to verify of a variant.
+
+    plain    the artifact before it was labelled, which computes the same
+    bundle   its compiled form, for formats that have one
+    beside   files that stand beside it, for networks that have any
+    parts    what its functions were made of, by their names
+    """
+
+    plain: Artifact
+    package: Artifact
+    bundle: Artifact | None
+    beside: Artifact | None
+    parts: Mapping[str, Artifact]
 
 
 class _Stop(Exception):
@@ -114,17 +130,20 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
         state = steps.state(variant, source, walk.take)
         walk.enter("convert")
         beside = _beside(variant, state, walk)
-        packages = [_package(part, settings, store, walk, source, state) for part in variant.functions.values()]
+        packages = [_package(part, settings, store, walk, state) for part in variant.functions.values()]
         parts = dict(zip(variant.functions, (package for package, _ in packages), strict=True))
         passed: list[Any] = []
         if parts:
             package = walk.take(steps.merge(variant, parts))
         else:
-            package, passed = _package(variant, settings, store, walk, source, state)
+            package, passed = _package(variant, settings, store, walk, state)
+        walk.enter("label")
+        plain, package = package, walk.take(steps.label(variant, package, source.kind))
         walk.enter("compile")
         bundle = _compile(variant, settings, walk, package)
+        made = _Made(plain, package, bundle, beside, parts)
         walk.enter("verify")
-        results = _verify(variant, settings, walk, source, state, package, bundle, parts, beside)
+        results = _verify(variant, settings, walk, source, state, made)
         walk.enter("assemble")
         facts = manifest(variant, source, walk.taken, passed, package, bundle, beside, settings.compiler)
         folder = settings.out / variant.id
@@ -138,21 +157,17 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
 
 
 def _package(
-    variant: Variant, settings: Settings, store: Store, walk: _Walk, source: weights.Source, state: Artifact
+    variant: Variant, settings: Settings, store: Store, walk: _Walk, state: Artifact
 ) -> tuple[Artifact, list[Any]]:
     """Return the converted and optimized artifact, and what each pass decided."""
     walk.enter("convert")
-    package = _converted(variant, walk, source, state)
+    package = walk.take(steps.convert(variant, state, variant.convert))
     walk.enter("optimize")
     passed = []
     for chosen in variant.optimize:
         package = walk.take(steps.optimize(variant, chosen, package, store, settings.calibration))
         passed.append(steps.decisions(package))
     return package, passed
-
-
-def _converted(variant: Variant, walk: _Walk, source: weights.Source, state: Artifact) -> Artifact:
-    return walk.take(steps.convert(variant, state, variant.convert, steps.metadata(variant, source.kind)))
 
 
 def _beside(variant: Variant, state: Artifact, walk: _Walk) -> Artifact | None:
@@ -172,17 +187,14 @@ def _verify(
     walk: _Walk,
     source: weights.Source,
     state: Artifact,
-    package: Artifact,
-    bundle: Artifact | None,
-    parts: Mapping[str, Artifact],
-    beside: Artifact | None,
+    made: _Made,
 ) -> list[CheckResult]:
     rungs: dict[str, Artifact | Path | str] = {}
     if any("outputs" in plugins.check(name).NEEDS for name in variant.checks):
-        rungs = _ladder(variant, settings, walk, state, package)
+        rungs = _ladder(variant, settings, walk, state, made.plain)
     results: list[CheckResult] = []
     for name in variant.checks:
-        shown = _shown(name, package, bundle, parts, beside)
+        shown = _shown(name, made)
         step = _check_step(variant, name, settings, source, shown, rungs)
         found = steps.measurements(walk.take(step))
         if settings.results_out:
@@ -192,8 +204,7 @@ def _verify(
     if not rungs or not settings.audio.recordings or all(result.outcome != "fail" for result in results):
         return results
     audio = steps.with_recorded(variant, state, settings.audio, walk.take)
-    converted = partial(_converted, variant, walk, source, state)
-    return with_parting(variant, results, converted, package, audio, walk.take)
+    return with_parting(variant, results, state, made.plain, audio, walk.take)
 
 
 def _ladder(
@@ -204,26 +215,26 @@ def _ladder(
         return dict.fromkeys(("upstream", "network", "float32", "declared"), NO_RECORDINGS)
     audio = steps.with_recorded(variant, state, settings.audio, walk.take)
     reference = references.path(variant, state, audio)
+    declared = walk.take(steps.program_outputs(variant, package, "declared", audio))
+    exact = declared if steps.is_exact(variant) else walk.take(steps.exact_outputs(variant, state, audio))
     return {
         "upstream": reference if reference.exists() else references.ABSENT,
         "network": walk.take(steps.network_outputs(variant, state, audio)),
-        "float32": walk.take(steps.exact_outputs(variant, state, audio)),
-        "declared": walk.take(steps.program_outputs(variant, package, "declared", audio)),
+        "float32": exact,
+        "declared": declared,
     }
 
 
-def _shown(
-    name: str, package: Artifact, bundle: Artifact | None, parts: Mapping[str, Artifact], beside: Artifact | None
-) -> dict[str, Artifact]:
+def _shown(name: str, made: _Made) -> dict[str, Artifact]:
     """Return the artifacts that a check asks to look at."""
     needs = plugins.check(name).NEEDS
-    shown = {"package": package} if "package" in needs else {}
-    if "bundle" in needs and bundle:
-        shown["bundle"] = bundle
-    if "sidecars" in needs and beside:
-        shown["sidecars"] = beside
+    shown = {"package": made.package} if "package" in needs else {}
+    if "bundle" in needs and made.bundle:
+        shown["bundle"] = made.bundle
+    if "sidecars" in needs and made.beside:
+        shown["sidecars"] = made.beside
     if "functions" in needs:
-        shown |= {f"{FUNCTION}{part}": artifact for part, artifact in parts.items()}
+        shown |= {f"{FUNCTION}{part}": artifact for part, artifact in made.parts.items()}
     return shown
 
 

@@ -18,20 +18,22 @@ ABOVE = ("rewrite", "convert")  # what differs before there is an artifact
 def with_parting(
     variant: Variant,
     results: Sequence[CheckResult],
-    converted: Callable[[], Artifact],
+    state: Artifact,
     package: Artifact,
     audio: steps.Audio,
     take: Callable[[Step], Artifact],
 ) -> list[CheckResult]:
     """Return the results; those that failed for what the artifact puts out say at which operation it parts.
 
-    converted   returns the artifact as it was before any pass
+    state     the weights that the artifact was converted with
+    package   the artifact after all passes
     """
     failed = [result for result in results if _is_of_outputs(result)]
     if not failed or not hasattr(plugins.format_(variant.format), "parting"):
         return list(results)
     window = next((result.detail["window"] for result in failed if "window" in result.detail), "")
-    found = take(_step(variant, converted(), package, audio, window))
+    converted = take(steps.convert(variant, state, variant.convert))
+    found = take(_step(variant, converted, package, audio, window))
     sentence = json.loads((found.path / "parting.json").read_text())
     return [replace(each, note=f"{each.note}; {sentence}") if each in failed else each for each in results]
 

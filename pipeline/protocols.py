@@ -96,6 +96,9 @@ class Format(Protocol):
         `module.trained` holds the tensors of the checkpoint that it was made of, for formats that carry those.
         """
 
+    def label(self, artifact: Path, strings: Mapping[str, str], destination: Path) -> None:
+        """Write a copy of an artifact that says more of itself, and computes the same."""
+
     def missing(self) -> str:
         """Return what to type where an optional dependency of the format is not installed; else an empty string.
 

@@ -4,8 +4,8 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +85,10 @@ def _side_by_side(
     with context.Manager() as manager, ProcessPoolExecutor(jobs, context, _begin_worker, (threads,)) as pool:
         news = manager.Queue()
         threading.Thread(target=_listen, args=(news, watch), daemon=True).start()
-        futures = [pool.submit(_attempt_in_worker, variant, settings, news) for variant in variants]
         try:
-            yield from _outcomes(futures, pool, keep_going)
+            yield from _outcomes(
+                variants, jobs, lambda variant: pool.submit(_attempt_in_worker, variant, settings, news), keep_going
+            )
         except BrokenProcessPool:
             raise EnvironmentTroubleError(
                 "a worker process was killed, most likely for want of memory; try again with --jobs 1"
@@ -100,13 +101,36 @@ def _side_by_side(
 
 
 def _outcomes(
-    futures: Sequence[Future[Built | Failed]], pool: ProcessPoolExecutor, keep_going: bool
+    variants: Sequence[Variant],
+    jobs: int,
+    begin: Callable[[Variant], Future[Built | Failed]],
+    keep_going: bool,
 ) -> Iterator[Built | Failed]:
-    for future in as_completed(futures):
-        if not future.cancelled():
+    """Begin variants in their order, as many at a time as there are jobs, and yield what becomes of each.
+
+    Those that share steps with one under way come later, if there are others: they would wait for it.
+    """
+    waiting, under_way = list(variants), dict[Future[Built | Failed], Variant]()
+    while waiting or under_way:
+        while waiting and len(under_way) < jobs:
+            chosen = next((each for each in waiting if _is_alone(each, under_way.values())), waiting[0])
+            waiting.remove(chosen)
+            under_way[begin(chosen)] = chosen
+        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+            del under_way[future]
             yield future.result()
             if isinstance(future.result(), Failed) and not keep_going:
-                pool.shutdown(wait=False, cancel_futures=True)
+                waiting.clear()
+
+
+def _is_alone(variant: Variant, others: Iterable[Variant]) -> bool:
+    """Return whether no other is of the same network in the same form, which share weights, conversion and examples."""
+    forms = _forms(variant)
+    return all(form not in forms for other in others for form in _forms(other))
+
+
+def _forms(variant: Variant) -> list[tuple[str, Any]]:
+    return [(each.network, each.form) for each in (variant, *variant.functions.values())]
 
 
 def _attempt(variant: Variant, settings: Settings, watch: Watch) -> Built | Failed:

@@ -102,25 +102,17 @@ def sidecars(variant: Variant, state: Artifact) -> Step | None:
     return Step("sidecars", recipe, run, (state,))
 
 
-def metadata(variant: Variant, kind: str) -> dict[str, str]:
-    """Return the strings that an artifact carries, for weights of a kind."""
-    return plugins.network(variant.network).metadata(variant.form) | {
-        "quern.weights": _provenance(variant, kind),
-        "quern.licence": variant.checkpoint.licence,
-        **_recommended(variant),
-    }
-
-
-def convert(variant: Variant, state: Artifact, options: Any, metadata: Mapping[str, str]) -> Step:
+def convert(variant: Variant, state: Artifact, options: Any) -> Step:
     """Convert our network with these weights into an artifact of the variant's format."""
     network, target = plugins.network(variant.network), plugins.format_(variant.format)
+    metadata = network.metadata(variant.form)
     recipe = {
         "step": "convert",
         "network": variant.network,
         "form": asdict(variant.form),
         "format": variant.format,
         "options": asdict(options),
-        "metadata": dict(metadata),
+        "metadata": metadata,
         "weights": state.digest,
         "code": code_digest(*functions(variant.network, variant.form, "load", "inputs", "outputs"), target.convert),
         "versions": versions("torch", "numpy", *target.TOOLS),
@@ -192,6 +184,31 @@ def merge(variant: Variant, parts: Mapping[str, Artifact]) -> Step:
         target.merge(packages, next(iter(parts)), artifact_path(folder, variant))
 
     return Step("merge", recipe, run, tuple(parts.values()))
+
+
+def label(variant: Variant, artifact: Artifact, kind: str) -> Step:
+    """Write into an artifact whose weights of which kind these are, and where it should run.
+
+    All that is computed is done before, so that checkpoints of equal weights share it, and other words compute nothing.
+    """
+    target = plugins.format_(variant.format)
+    strings = {
+        "quern.weights": _provenance(variant, kind),
+        "quern.licence": variant.checkpoint.licence,
+        **_recommended(variant),
+    }
+    recipe = {
+        "step": "label",
+        "input": artifact.digest,
+        "strings": strings,
+        "code": code_digest(target.label),
+        "versions": versions(*target.TOOLS),
+    }
+
+    def run(folder: Path) -> None:
+        target.label(artifact_path(artifact.path, variant), strings, artifact_path(folder, variant))
+
+    return Step("label", recipe, run, (artifact,))
 
 
 def calibration(variant: Variant, audio: Audio) -> Calibration | None:
@@ -267,12 +284,8 @@ def _run_program(variant: Variant, artifact: Path, precision: str, audio: Audio,
 
 
 def exact_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:
-    """Convert without loss of precision and run every example; the program, as large as it gets, is not kept.
-
-    What it would say of itself is left out, so that checkpoints of equal weights share the step.
-    """
-    exact = plugins.format_(variant.format).exact(variant.convert)
-    converted = convert(variant, state, exact, plugins.network(variant.network).metadata(variant.form))
+    """Convert without loss of precision and run every example; the program, as large as it gets, is not kept."""
+    converted = convert(variant, state, _exact(variant))
     running = _running(variant, "float32", audio)
     recipe = {"step": "outputs", "program": dict(converted.recipe), **running}
 
@@ -282,6 +295,15 @@ def exact_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:
             _run_program(variant, artifact_path(Path(scratch), variant), "float32", audio, folder)
 
     return Step("outputs", recipe, run, (state,))
+
+
+def is_exact(variant: Variant) -> bool:
+    """Return whether a variant is converted without loss of precision, and left so."""
+    return bool(variant.convert == _exact(variant)) and not variant.optimize and not variant.functions
+
+
+def _exact(variant: Variant) -> Any:
+    return plugins.format_(variant.format).exact(variant.convert)
 
 
 def network_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:

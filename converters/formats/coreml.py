@@ -80,14 +80,12 @@ def convert(
             )
         model.save(str(draft))
         package = read_package(draft)
-        assert package.root is not None  # it was read from a folder
         spec = without_build_traces(package.spec)
         if options.precision == "mixed" and not _computes_in_half(spec.mlProgram):
             kind = type(module).__name__
             raise QuernError(f"convert.precision: mixed: no operation of {kind} became half precision; use fp32")
         _describe(spec, [*inputs, *outputs], metadata)
-        weights = {f"weights/{path.name}": path for path in sorted((package.root / "weights").glob("*"))}
-        write_package(spec, weights, destination)
+        write_package(spec, package.weight_files(), destination)
 
 
 @contextmanager
@@ -223,6 +221,15 @@ def _describe(spec: Any, tensors: Sequence[Tensor], metadata: Mapping[str, str])
     for feature in [*spec.description.input, *spec.description.output]:
         feature.shortDescription = meanings[feature.name]
     spec.description.metadata.userDefined.update(metadata)
+
+
+def label(artifact: Path, strings: Mapping[str, str], destination: Path) -> None:
+    """Write a copy of a package that carries these strings too; it shares the weight files."""
+    from mil.package import read_package, write_package
+
+    package = read_package(artifact)
+    package.spec.description.metadata.userDefined.update(strings)
+    write_package(package.spec, package.weight_files(), destination)
 
 
 def merge(artifacts: Mapping[str, Path], default: str, destination: Path) -> None:

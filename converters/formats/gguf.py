@@ -62,6 +62,13 @@ def convert(
     write(layout.contents(module, options.precision), metadata, destination)
 
 
+def label(artifact: Path, strings: Mapping[str, str], destination: Path) -> None:
+    """Write a copy of a file that carries these strings too."""
+    from converters.gguf_layouts.write import labelled
+
+    labelled(artifact, strings, destination)
+
+
 def compiler(choice: str) -> dict[str, str]:
     """Return nothing: a GGUF file is loaded as it is."""
     return {}

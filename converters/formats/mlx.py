@@ -59,6 +59,13 @@ def convert(
     write(module, metadata, options.precision, options.group_size, destination)
 
 
+def label(artifact: Path, strings: Mapping[str, str], destination: Path) -> None:
+    """Write a copy of a folder whose configuration carries these strings too; it shares the other files."""
+    from converters.mlx_networks.write import labelled
+
+    labelled(artifact, strings, destination)
+
+
 def compiler(choice: str) -> dict[str, str]:
     """Return nothing: MLX loads the folder as it is."""
     return {}

@@ -63,6 +63,13 @@ def convert(
     write_model(model, dict(metadata) | runtime_keys(module, inputs, outputs), destination)
 
 
+def label(artifact: Path, strings: Mapping[str, str], destination: Path) -> None:
+    """Write a copy of a file that carries these strings too."""
+    from converters.onnx_graphs.writing import labelled
+
+    labelled(artifact, strings, destination)
+
+
 def _check_types(tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         if tensor.dtype == "float16":

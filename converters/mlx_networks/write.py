@@ -1,6 +1,8 @@
 """Writing a network as a folder that MLX loads."""
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from converters.mlx_networks import pyannet, pyannet_weights, wespeaker, wespeak
 from pipeline.types import Arrays, QuernError
 
 VERSION = 1
+CONFIG = "config.json"
 BITS = {"q8": 8, "q4": 4}
 
 
@@ -33,12 +36,23 @@ def write(module: Any, metadata: Mapping[str, str], precision: str, group_size: 
     if bits:
         tensors = _quantized(model, config, tensors)
     destination.mkdir()
-    (destination / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    _write_config(config, destination)
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}
     save_file(tensors, destination / "weights.safetensors")
     np.savez(destination / "weights.npz", **tensors)  # type: ignore[arg-type]
     assert model.__file__  # it is a file's module
     (destination / "model.py").write_bytes(Path(model.__file__).read_bytes())
+
+
+def labelled(source: Path, strings: Mapping[str, str], destination: Path) -> None:
+    """Write a folder anew with these strings in the metadata of its configuration, and links to its other files."""
+    config = json.loads((source / CONFIG).read_text())
+    shutil.copytree(source, destination, copy_function=os.link, ignore=shutil.ignore_patterns(CONFIG))
+    _write_config({**config, "metadata": config["metadata"] | dict(strings)}, destination)
+
+
+def _write_config(config: Mapping[str, Any], folder: Path) -> None:
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _described(module: Any) -> tuple[str, ModuleType, ModuleType]:

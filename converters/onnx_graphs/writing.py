@@ -12,8 +12,18 @@ def write_model(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path)
     found.CopyFrom(model)
     found.producer_name, found.producer_version, found.doc_string = "quern", "", ""
     del found.graph.value_info[:]  # every reader infers it
-    del found.metadata_props[:]
+    _write_with_metadata(found, metadata, path)
+
+
+def labelled(source: Path, strings: Mapping[str, str], path: Path) -> None:
+    """Write a valid model anew with these strings among its metadata."""
+    model = onnx.load(source)
+    _write_with_metadata(model, {entry.key: entry.value for entry in model.metadata_props} | dict(strings), path)
+
+
+def _write_with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
+    del model.metadata_props[:]
     for key, value in sorted(metadata.items()):
-        found.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(found, full_check=True)
-    path.write_bytes(found.SerializeToString(deterministic=True))
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))

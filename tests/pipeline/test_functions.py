@@ -63,5 +63,5 @@ def test_what_the_parts_made_is_not_made_again(build: Callable[..., Ran]) -> Non
     """Their steps are those of the variants themselves, which were built before."""
     (variant,) = build("--until", "compile").document["variants"]
     steps = {step["name"]: step["seconds"] for step in variant["steps"]}
-    assert list(steps) == ["weights", "convert", "palettize", "merge", "compile"]
+    assert list(steps) == ["weights", "convert", "palettize", "merge", "label", "compile"]
     assert [steps[name] for name in ("weights", "convert", "palettize")] == [None] * 3

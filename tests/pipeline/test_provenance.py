@@ -57,7 +57,7 @@ def test_inputs_artifacts_and_files_are_named_by_digest(release: Path) -> None:
         "segmentation-3.0/w6",
     ]
     w6 = document["artifacts"][1]
-    assert [step["stage"] for step in w6["steps"]] == ["weights", "convert", "optimize", "compile"]
+    assert [step["stage"] for step in w6["steps"]] == ["weights", "convert", "optimize", "label", "compile"]
     assert w6["optimize"][0]["options"]["nbits"] == 6
     there = {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()}
     assert provenance.files(document).keys() == there - {"provenance.json"}
