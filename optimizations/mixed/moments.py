@@ -1,6 +1,6 @@
 """What weights see: means and second moments of their features on real inputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from mil.program import Program
 from optimizations.mixed.layers import Features
 from optimizations.mixed.outputs import Run
+from optimizations.mixed.windows import rows as windows_of
 from pipeline.types import Arrays, Example, called
 
 
@@ -63,20 +64,18 @@ def collect(
 
 def _add(wanted: Iterable[Features], value: object, sums: dict[Features, _Sums]) -> None:
     for features in wanted:
-        rows = _rows(features, np.asarray(value, np.float64))
-        if rows is not None:
+        for rows in _rows(features, np.asarray(value, np.float64)):
             sums.setdefault(features, _Sums(features.count)).add(rows)
 
 
-def _rows(features: Features, value: np.ndarray) -> np.ndarray | None:
-    """Return the features as rows, or None where the value is not laid out so: a layer that gives its last state only.
+def _rows(features: Features, value: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the features as rows; none where the value is not laid out so: a layer that gives its last state only.
 
     The very first state is no value of the program; one step of hundreds is not missed.
     """
-    if value.ndim < 2 or value.shape[-1] < features.first + features.count:
-        return None
-    if features.side != "input":
-        if len(value) < 2:
-            return None
-        value = value[:-1] if features.side == "before" else value[1:]
-    return value[..., features.first : features.first + features.count].reshape(-1, features.count)
+    if features.windows is not None:
+        yield from windows_of(features.windows, value)
+    elif value.ndim >= 2 and value.shape[-1] >= features.first + features.count:
+        if features.side != "input":
+            value = value[:-1] if features.side == "before" else value[1:]
+        yield value[..., features.first : features.first + features.count].reshape(-1, features.count)

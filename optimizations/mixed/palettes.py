@@ -18,7 +18,7 @@ class Palettes:
     """Palettes of some weights, kept by weight and width, and in the store by what they depend on."""
 
     def __init__(self, originals: Mapping[str, np.ndarray], moments: Mapping[str, Moments], memo: Memo) -> None:
-        """Take the weights by name, and for some of them, (output, feature), the moments of their features."""
+        """Take the weights (output, …) by name, and for some of them the moments of what each output multiplies."""
         self._originals, self._moments, self._memo = originals, moments, memo
         self._made: dict[tuple[str, int], Weight] = {}
 
@@ -40,7 +40,7 @@ class Palettes:
         if moments is None:
             return None
         error = self._originals[name].astype(np.float64) - self.values(name, width)
-        return error @ moments.mean
+        return error.reshape(len(error), -1) @ moments.mean
 
     def _recalled(self, name: str, width: int) -> Weight:
         original, moments = self._originals[name], self._moments.get(name)
@@ -61,6 +61,7 @@ def _made(original: np.ndarray, width: int, moments: Moments | None) -> Weight:
     best = palette.make(original, Layout(width))
     if moments is None:
         return best
-    indices = compensated(original, np.unique(best.entries[0]), moments)
-    error = original.astype(np.float64) - best.entries[0].astype(np.float64)[indices]
+    weight = original.reshape(len(original), -1)
+    indices = compensated(weight, np.unique(best.entries[0]), moments)
+    error = weight.astype(np.float64) - best.entries[0].astype(np.float64)[indices]
     return Weight(pack(indices, BY_NAME[f"uint{width}"]), best.entries, None, float((error * error).sum()))

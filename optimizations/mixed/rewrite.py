@@ -92,7 +92,7 @@ def _subject(source: Path, options: Options) -> Subject:
         package,
         spec,
         functions[0],
-        {each.label: layer_of(each, by_name) for each in large},
+        {each.label: layer_of(each, by_name, package) for each in large},
         [each for each in found if each.left_because],
         {each.label: value_of(each.constant, package) for each in large},
     )

@@ -1,7 +1,9 @@
 """Where the constants of a program are used: who consumes them, along which axis, and on which side of a logarithm."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from mil.package import Package
 from mil.schema import MIL_pb2, Model_pb2
@@ -108,18 +110,20 @@ def _output_channel_axis(use: Use, all_constants: dict[str, Constant], package: 
         return 1
     if use.operation.type != "matmul":
         return 0
-    transposed = _flag(use.operation, f"transpose_{use.parameter}", all_constants, package)
-    return -2 if transposed == (use.parameter == "y") else -1
+    transposed = argument(use.operation, f"transpose_{use.parameter}", all_constants, package)
+    return -2 if bool(transposed) == (use.parameter == "y") else -1
 
 
-def _flag(operation: MIL_pb2.Operation, parameter: str, all_constants: dict[str, Constant], package: Package) -> bool:
-    """Return a boolean input of an operation, false where it is not given (MIL's default for transpositions)."""
+def argument(
+    operation: MIL_pb2.Operation, parameter: str, all_constants: Mapping[str, Constant], package: Package
+) -> np.ndarray | None:
+    """Return what a constant input of an operation holds, by name or by value; None where it is not given."""
     if parameter not in operation.inputs:
-        return False
+        return None
     binding = operation.inputs[parameter].arguments[0]
     if binding.WhichOneof("binding") == "value":
-        return bool(decode(binding.value, package))
-    return bool(decode(all_constants[binding.name].operation.attributes["val"], package))
+        return np.asarray(decode(binding.value, package))
+    return np.asarray(decode(all_constants[binding.name].operation.attributes["val"], package))
 
 
 def front_end_constants(block: MIL_pb2.Block) -> set[str]:
