@@ -12,8 +12,9 @@ those of the result, as coremltools' own decoder gives them for both.
 
 `fewest` is the least number of distinct fp16 values in a large matrix: a comparison is a claim only above 10,000. On
 coarser weights a palette is nearly lossless and proves nothing. The exit status is 1 where an error of ours is above
-theirs × (1 + 1e-6), or where the claim does not hold. `--redrawn` gives every large weight normal numbers of its own
-root mean square first: stand-ins for trained weights are uniform, and a uniform fp16 matrix has too few values.
+theirs × (1 + 1e-6), or where the claim does not hold. In a package that is too coarse for it, `--redrawn` gives every
+large weight normal numbers of its own root mean square first: stand-ins for trained weights are uniform, and a uniform
+fp16 matrix has too few values.
 
 `--theirs-at-most N` lets coremltools, which takes many minutes for a Sortformer, palettize N weights, spread over the
 package, and none. Its time is then that for none, and the rest scaled up by the number of weights: "≈" in the table.
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("packages", nargs="+", type=Path, metavar="MODEL.mlpackage")
     parser.add_argument("--nbits", nargs="+", type=int, default=[8, 6, 4])
-    parser.add_argument("--redrawn", action="store_true", help="give large weights normal numbers first")
+    parser.add_argument("--redrawn", action="store_true", help="give coarse weights normal numbers first")
     parser.add_argument(
         "--theirs-at-most", type=int, metavar="N", help="let coremltools do so many weights, and scale its time up"
     )
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, help="put the table there, between its marks")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        packages = [redrawn(each, Path(scratch)) if chosen.redrawn else each for each in chosen.packages]
+        packages = [_claimable(each, Path(scratch)) if chosen.redrawn else each for each in chosen.packages]
         rows = [
             compare(package, nbits, chosen.theirs_at_most, chosen.rounds)
             for package in packages
@@ -154,6 +155,11 @@ def _spread(names: list[str], most: int | None) -> list[str] | None:
 def fewest_distinct(found: Iterable[np.ndarray]) -> int:
     """Return the least number of distinct fp16 values in a large matrix."""
     return min((int(np.unique(each.astype(np.float16)).size) for each in found if each.size > LARGE), default=0)
+
+
+def _claimable(source: Path, folder: Path) -> Path:
+    """Return a package whose large weights have values enough for a claim: the same, or one with others drawn."""
+    return source if fewest_distinct(weights(source).values()) > FEWEST_DISTINCT else redrawn(source, folder)
 
 
 def redrawn(source: Path, folder: Path, seed: int = 0) -> Path:

@@ -1,6 +1,6 @@
 """Who gets how many bits: the choices with the least sum of costs that fit a size, exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Assignment:
     cost: float
 
 
-def front(choices: Mapping[str, list[Choice]]) -> list[Assignment]:
+def front(choices: Mapping[str, Sequence[Choice]]) -> list[Assignment]:
     """Return the best assignments, the smallest first: each larger one costs less than all before.
 
     A table holds, for each number of bytes, the least cost of the weights seen so far; one weight after another is
@@ -49,7 +49,7 @@ def front(choices: Mapping[str, list[Choice]]) -> list[Assignment]:
     return _improving(found)
 
 
-def _added(best: np.ndarray, choices: list[Choice], unit: int) -> tuple[np.ndarray, np.ndarray]:
+def _added(best: np.ndarray, choices: Sequence[Choice], unit: int) -> tuple[np.ndarray, np.ndarray]:
     new, numbers = np.full(best.size, np.inf), np.zeros(best.size, np.int64)
     for number, choice in enumerate(choices):
         shift = -(-choice.size_bytes // unit)
@@ -60,7 +60,7 @@ def _added(best: np.ndarray, choices: list[Choice], unit: int) -> tuple[np.ndarr
     return new, numbers
 
 
-def _walked(place: int, choices: Mapping[str, list[Choice]], taken: list[np.ndarray], unit: int) -> Assignment:
+def _walked(place: int, choices: Mapping[str, Sequence[Choice]], taken: list[np.ndarray], unit: int) -> Assignment:
     """Return the assignment that ends at a place of the last table."""
     found: dict[str, Choice] = {}
     for (name, each), numbers in zip(reversed(list(choices.items())), reversed(taken), strict=True):

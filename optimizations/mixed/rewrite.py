@@ -66,8 +66,12 @@ def rewrite(
     else:
         costs = _costs(heard, options, memo)
         rest = size_bytes(subject.package) - sum(_whole_bytes(each) for each in subject.large)
-        found = search.find(subject.large, costs, rest, options, lambda widths: heard.loss(widths).argmax)
+        choices = search.choices(subject.large, costs)
+        found = search.find(choices, rest, options, lambda widths: heard.loss(widths).argmax)
         chosen = dict(found.chosen.widths)
+        if options.size_mb is not None:
+            most = options.size_mb * 1e6 - rest
+            chosen = search.exchanged(choices, most, chosen, lambda widths: heard.loss(widths).divergence)
         findings["sensitivity"] = {name: {str(w): _short(c) for w, c in each.items()} for name, each in costs.items()}
         findings["curve"] = [[each.size_bytes, _short(each.cost)] for each in found.curve]
     findings["decided"] = {"assignment": chosen}

@@ -20,8 +20,12 @@ WINDOWS_PER_VARIATION = 1
 SEARCHED_EVERY = 3
 # A cost is a power of 2 to a quarter: nearer than that, windows of speech do not tell costs apart.
 _STEPS_PER_OCTAVE = 4
+# Exchanges of width between two weights that are tried, and what one has to lose, as a share, to be kept.
+EXCHANGES = 60
+_CLEARLY_LESS = 0.98
 
 Costs = Mapping[str, Mapping[int, float]]  # weight → width → divergence with this weight alone at this width
+Choices = Mapping[str, Sequence[Choice]]
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,19 @@ def rounded(cost: float) -> float:
     return float(2.0 ** (round(_STEPS_PER_OCTAVE * math.log2(cost)) / _STEPS_PER_OCTAVE))
 
 
+def choices(large: Sequence[Large], costs: Costs) -> Choices:
+    """Return the widths that each weight can have, the narrowest first, with what they take and cost; whole is free."""
+    return {each.label: _choices(each, costs[each.label]) for each in large}
+
+
+def _choices(large: Large, costs: Mapping[int, float]) -> list[Choice]:
+    bytes_each = np.dtype(large.type.element.numpy).itemsize
+    sizes = {width: held_bytes(large.size, width, bytes_each, WHOLE) for width in (*costs, WHOLE)}
+    return [Choice(width, size, rounded(costs.get(width, 0.0))) for width, size in sorted(sizes.items())]
+
+
 def find(
-    large: Sequence[Large],
-    costs: Costs,
+    choices: Choices,
     rest_bytes: int,
     options: Options,
     agreement: Callable[[Mapping[str, int]], float | None],
@@ -87,7 +101,7 @@ def find(
 
     Raises QuernError where no assignment is small or good enough.
     """
-    curve = front({each.label: _choices(each, costs[each.label]) for each in large})
+    curve = front(choices)
     curve = [Assignment(each.widths, each.size_bytes + rest_bytes, each.cost) for each in curve]
     if options.size_mb is None:
         return Found(_good_enough(curve, options.argmax_agreement or 1.0, agreement), tuple(curve))
@@ -98,10 +112,52 @@ def find(
     return Found(fitting[-1], tuple(curve))
 
 
-def _choices(large: Large, costs: Mapping[int, float]) -> list[Choice]:
-    bytes_each = np.dtype(large.type.element.numpy).itemsize
-    sizes = {width: held_bytes(large.size, width, bytes_each, WHOLE) for width in (*costs, WHOLE)}
-    return [Choice(width, size, rounded(costs.get(width, 0.0))) for width, size in sorted(sizes.items())]
+def exchanged(
+    choices: Choices,
+    most_bytes: float,
+    start: Mapping[str, int],
+    divergence: Callable[[Mapping[str, int]], float],
+) -> dict[str, int]:
+    """Return widths under which the outputs lose no more than under `start`, found by exchanges between two weights.
+
+    most_bytes   what these weights may take
+    divergence   what the outputs lose under an assignment
+
+    `start` has the least *sum* of losses by single weights, and these do not add up. So one weight gets the next width
+    and another gives one up, the exchanges that cost least by that sum first; one that loses clearly less is kept.
+    """
+    best, least = dict(start), divergence(start)
+    tried = [best]
+    for _ in range(EXCHANGES):
+        following = (each for each in _exchanges(best, choices, most_bytes) if each not in tried)
+        candidate = next(following, None)
+        if candidate is None:
+            break
+        tried.append(candidate)
+        found = divergence(candidate)
+        if found < _CLEARLY_LESS * least:
+            best, least = candidate, found
+    return best
+
+
+def _exchanges(widths: Mapping[str, int], choices: Choices, most_bytes: float) -> list[dict[str, int]]:
+    """Return the assignments that are one exchange away and fit, the least sum of costs first."""
+    known = {(name, choice.width): choice for name, each in choices.items() for choice in each}
+
+    def total(candidate: Mapping[str, int], what: Callable[[Choice], float]) -> float:
+        return math.fsum(what(known[named]) for named in candidate.items())
+
+    more = [(name, _neighbour(choices[name], width, 1)) for name, width in widths.items()]
+    less = [(name, _neighbour(choices[name], width, -1)) for name, width in widths.items()]
+    both = [dict(widths) | {a: up, b: down} for a, up in more for b, down in less if a != b]
+    fitting = [each for each in both if total(each, lambda choice: choice.size_bytes) <= most_bytes]
+    return sorted(fitting, key=lambda each: total(each, lambda choice: choice.cost))
+
+
+def _neighbour(choices: Sequence[Choice], width: int, step: int) -> int:
+    """Return the next width in a direction, or the same where there is none."""
+    known = [choice.width for choice in choices]
+    return known[min(max(known.index(width) + step, 0), len(known) - 1)]
 
 
 def _good_enough(

@@ -12,7 +12,7 @@ from optimizations.mixed.allocation import Choice, front
 from optimizations.mixed.compensation import DAMPING, compensated
 from optimizations.mixed.moments import Moments
 from optimizations.mixed.outputs import loss, program_with, run
-from optimizations.mixed.search import by_recording, rounded
+from optimizations.mixed.search import by_recording, exchanged, rounded
 from optimizations.mixed_palette import Options, apply
 from optimizations.palettes.kmeans import cluster, nearest
 from optimizations.palettize import Options as PalettizeOptions
@@ -130,6 +130,26 @@ def test_the_front_is_what_exhaustive_search_finds():
             fitting = [each for each in curve if each.size_bytes <= budget][-1]
             assert fitting.cost == min(cost for size, cost in combinations if size <= budget)
         assert curve[0].size_bytes == min(size for size, _ in combinations)
+
+
+def test_exchanges_find_what_sums_of_costs_do_not_tell():
+    """Where two weights are worse together than apart, one of them gets the bits of a third; nothing grows."""
+    choices = {name: [Choice(w, 64 * w, 2.0**-w) for w in (2, 4, 6)] for name in "abc"}
+    together = {"a": 2, "b": 2, "c": 6}
+
+    def divergence(widths):
+        alone = sum(2.0**-width for width in widths.values())
+        return alone + (10 if widths["a"] < 4 and widths["b"] < 4 else 0)
+
+    found = exchanged(choices, 64 * 10, together, divergence)
+    assert divergence(found) < divergence(together) / 10
+    assert sum(found.values()) <= 10
+
+
+def test_exchanges_keep_what_is_best():
+    """Nothing is given up for what loses as much."""
+    choices = {name: [Choice(w, 64 * w, 2.0**-w) for w in (2, 4, 6)] for name in "abc"}
+    assert exchanged(choices, 64 * 12, dict.fromkeys("abc", 4), lambda widths: 1.0) == dict.fromkeys("abc", 4)
 
 
 def test_costs_are_rounded_to_quarters_of_an_octave():

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("coremltools")
 
-from benchmarks.palettes import FEWEST_DISTINCT, LARGE, fewest_distinct, main, redrawn, weights
+from benchmarks.palettes import FEWEST_DISTINCT, LARGE, _claimable, fewest_distinct, main, redrawn, weights
 from converters.models import segmentation
 from converters.networks.sortformer.layout import Sizes
 from converters.networks.sortformer.layout import parameter_shapes as sortformer_shapes
@@ -45,6 +45,15 @@ def test_redrawn_weights_keep_their_scale(tmp_path: Path):
     assert np.sqrt(np.mean(after[name].astype(float) ** 2)) == pytest.approx(
         np.sqrt(np.mean(before[name].astype(float) ** 2)), rel=0.05
     )
+
+
+def test_only_what_is_too_coarse_is_drawn_anew(tmp_path: Path):
+    """Weights that are fine enough for a claim are palettized as they are."""
+    fine = linear_package(tmp_path / "fine.mlpackage", normal(0, 256, 256))
+    coarse = linear_package(tmp_path / "coarse.mlpackage", np.round(normal(0, 256, 256), 1))
+    (tmp_path / "drawn").mkdir()
+    assert _claimable(fine, tmp_path / "drawn") == fine
+    assert fewest_distinct(weights(_claimable(coarse, tmp_path / "drawn")).values()) > FEWEST_DISTINCT
 
 
 def test_the_table_says_what_was_scaled_up(tmp_path: Path, capsys):
