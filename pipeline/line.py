@@ -130,15 +130,13 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
         state = steps.state(variant, source, walk.take)
         walk.enter("convert")
         beside = _beside(variant, state, walk)
-        packages = [_package(part, settings, store, walk, state) for part in variant.functions.values()]
-        parts = dict(zip(variant.functions, (package for package, _ in packages), strict=True))
+        found = [_package(part, settings, store, walk, source, state) for part in variant.functions.values()]
+        parts = dict(zip(variant.functions, (package for _, package, _ in found), strict=True))
         passed: list[Any] = []
         if parts:
-            package = walk.take(steps.merge(variant, parts))
+            plain = package = walk.take(steps.merge(variant, parts))
         else:
-            package, passed = _package(variant, settings, store, walk, state)
-        walk.enter("label")
-        plain, package = package, walk.take(steps.label(variant, package, source.kind))
+            plain, package, passed = _package(variant, settings, store, walk, source, state)
         walk.enter("compile")
         bundle = _compile(variant, settings, walk, package)
         made = _Made(plain, package, bundle, beside, parts)
@@ -157,9 +155,9 @@ def _build(variant: Variant, settings: Settings, store: Store) -> Built:
 
 
 def _package(
-    variant: Variant, settings: Settings, store: Store, walk: _Walk, state: Artifact
-) -> tuple[Artifact, list[Any]]:
-    """Return the converted and optimized artifact, and what each pass decided."""
+    variant: Variant, settings: Settings, store: Store, walk: _Walk, source: weights.Source, state: Artifact
+) -> tuple[Artifact, Artifact, list[Any]]:
+    """Return the converted and optimized artifact, before and after it is labelled, and what each pass decided."""
     walk.enter("convert")
     package = walk.take(steps.convert(variant, state, variant.convert))
     walk.enter("optimize")
@@ -167,7 +165,8 @@ def _package(
     for chosen in variant.optimize:
         package = walk.take(steps.optimize(variant, chosen, package, store, settings.calibration))
         passed.append(steps.decisions(package))
-    return package, passed
+    walk.enter("label")
+    return package, walk.take(steps.label(variant, package, source.kind)), passed
 
 
 def _beside(variant: Variant, state: Artifact, walk: _Walk) -> Artifact | None:

@@ -10,6 +10,7 @@ from mil.package import read_package
 from pipeline.code import ROOT
 from pipeline.config import read_matrix
 from pipeline.types import ComputeUnits
+from tests.fixtures import FIXTURES
 from tests.pipeline.conftest import UNITS
 from tests.pipeline.test_config import SMALL, complaints, functions_of, read
 
@@ -71,6 +72,19 @@ def test_the_artifact_carries_it(built: Path) -> None:
     for found in (dict(package.spec.description.metadata.userDefined), bundle["userDefinedMetadata"]):
         assert strings.items() <= found.items()
     assert json.loads((folder / "manifest.json").read_text())["compute_units"] == {"main": UNITS}
+
+
+def test_another_word_computes_nothing(quern, copied: Path, matrix: Path, tmp_path: Path) -> None:
+    """A new source is written into the artifact, and nothing is converted, compressed or run again."""
+    other = tmp_path / "variants.yaml"
+    other.write_text(matrix.read_text().replace("a paper", "a talk"))
+    ran = quern("--matrix", other, "--out", copied, "--weights-dir", FIXTURES, "--json")
+    assert ran.status == 0, ran.err
+    for variant in ran.document["variants"]:
+        done = {step["name"] for step in variant["steps"] if step["seconds"] is not None}
+        assert done == {"label", "compile", "alias", "size", "placement"}
+    package = read_package(copied / "segmentation-3.0" / "w6" / "pyannote_segmentation.mlpackage")
+    assert package.spec.description.metadata.userDefined["quern.compute_units_source"] == "a talk"
 
 
 def test_long_sortformers_are_kept_off_the_neural_engine() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import mil
+from mil.package import read_package
 from tests.fixtures import FIXTURES, needs_fixtures
-from tests.pipeline.conftest import MATRIX, Ran
+from tests.pipeline.conftest import MATRIX, UNITS, Ran
 
 pytestmark = [needs_fixtures, pytest.mark.slow]
 
@@ -51,6 +52,8 @@ def test_the_functions_are_the_variants(build: Callable[..., Ran]) -> None:
         "plain": "segmentation-3.0/fp16",
         "small": "segmentation-3.0/w6",
     }
+    strings = read_package(folder / "functions" / "pyannote_both.mlpackage").spec.description.metadata.userDefined
+    assert strings["quern.compute_units"] == UNITS["recommend"]
     audio = np.random.default_rng(0).normal(size=(1, 1, 32000)).astype(np.float32)
     for suffix in ("mlpackage", "mlmodelc"):
         both = mil.load(folder / "functions" / f"pyannote_both.{suffix}")
@@ -63,5 +66,5 @@ def test_what_the_parts_made_is_not_made_again(build: Callable[..., Ran]) -> Non
     """Their steps are those of the variants themselves, which were built before."""
     (variant,) = build("--until", "compile").document["variants"]
     steps = {step["name"]: step["seconds"] for step in variant["steps"]}
-    assert list(steps) == ["weights", "convert", "palettize", "merge", "label", "compile"]
-    assert [steps[name] for name in ("weights", "convert", "palettize")] == [None] * 3
+    assert list(steps) == ["weights", "convert", "label", "palettize", "merge", "compile"]
+    assert [steps[name] for name in ("weights", "convert", "label", "palettize")] == [None] * 4
