@@ -8,7 +8,7 @@ Result
 
     constexpr_lut_to_dense (indices, lut) → operation
 
-as `palettize` makes it, with a width for each weight. Three things decide which:
+as `palettize` makes it, with a width for each weight. Four things decide which:
 
 1. Compensation. A weight that multiplies features takes, value by value, the palette entry that leaves the least
    error in its *products*, given the second moments of the features: an error in one column is made up for by the
@@ -16,6 +16,8 @@ as `palettize` makes it, with a width for each weight. Three things decide which
 2. Sensitivity. Each weight at each width, alone, is run on windows of what it is calibrated on; what the outputs lose
    is its cost. A network that is run over many calls, whose outputs feed back into it, is run over all of them.
 3. Allocation. The widths with the least sum of costs that fit the size, exactly (`mixed/allocation.py`).
+4. Exchange. What several weights lose together is not that sum. So under a size, weights exchange width in pairs, each
+   time measured with all others at theirs, and what loses less is kept (`mixed/search.py`).
 
 The recordings are shared out: two of three are for calibration, every third is held out and only measured on. Moments
 and costs are taken from variations of the former, where there are any: the few recordings alone would be fitted too
