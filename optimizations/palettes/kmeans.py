@@ -26,21 +26,19 @@ within a few units in the last place of each other are told apart only to that a
 in a fixed order are all that is used, so every CPU gives the same bits.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import TypeVar
 
 import numpy as np
-from numba import njit
 
-_Function = TypeVar("_Function", bound=Callable)
+from optimizations.compiled import compiled
+from optimizations.weights.codes import all_finite, codes, half_values, looked_up
 
 _MAX_COUNT = 256
 # Fewer fp16 values than there are codes are sorted, as fp32 values are.
 _HISTOGRAM_PAYS = 1 << 16
 # The codes of the fp16 numbers from the least to the largest, without −0.
 _ASCENDING = np.concatenate([np.arange(0xFBFF, 0x8000, -1), np.arange(0x7C00)])
+_ZERO, _MINUS_ZERO = 0x7BFF, 0x8000  # the place of 0 in it, and the code of −0
 # How many positions for bounds an average cluster has in the problem that the first guess of the penalty is from.
 _COARSE_STEPS = 16
 # How many guesses of the penalty may bring no progress before one that must.
@@ -98,15 +96,25 @@ def cluster(
 def nearest(values: np.ndarray, entries: np.ndarray) -> np.ndarray:
     """Return the index of the entry nearest to each value, the lower of two equally near.
 
-    values    (n,)  fp16 or fp32
+    values    (n,)  fp16 or fp32, finite
     entries   (count,)  ascending and distinct
     returns   (n,)  uint8
     """
     wide = entries.astype(np.float64)
     midpoints = (wide[1:] + wide[:-1]) / 2
     if values.dtype == np.float16:
-        return _count_below(midpoints, _half_values())[values.view(np.uint16)]
+        return looked_up(_nearest_by_code(midpoints), codes(values))
     return _count_below(midpoints, values)
+
+
+def _nearest_by_code(midpoints: np.ndarray) -> np.ndarray:
+    """Return how many midpoints are less than each finite number of fp16, by its code: (65536,) uint8."""
+    ascending = half_values()[_ASCENDING]
+    passed = np.bincount(np.searchsorted(ascending, midpoints, side="right"), minlength=ascending.size)
+    found = np.zeros(1 << 16, np.uint8)
+    found[_ASCENDING] = np.cumsum(passed[: ascending.size])
+    found[_MINUS_ZERO] = found[0]
+    return found
 
 
 def _check(values: np.ndarray, count: int, importance: np.ndarray | None, entry_type: np.dtype) -> None:
@@ -114,7 +122,7 @@ def _check(values: np.ndarray, count: int, importance: np.ndarray | None, entry_
         raise ValueError(f"expected values and entries of float16 or float32, found {values.dtype} and {entry_type}")
     if not 1 <= count <= _MAX_COUNT:
         raise ValueError(f"expected 1 to {_MAX_COUNT} palette entries, found {count}")
-    if values.size and not np.isfinite(values).all():
+    if not all_finite(values):
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are nan or infinite")
     limit = np.finfo(entry_type).max
     if values.size and entry_type.itemsize < values.dtype.itemsize and np.abs(values).max() > limit:
@@ -137,19 +145,12 @@ def _scaled(importance: np.ndarray | None) -> tuple[np.ndarray | None, int]:
     return np.ldexp(np.ascontiguousarray(importance, np.float64).reshape(-1), -exponent), exponent
 
 
-@cache
-def _half_values() -> np.ndarray:
-    """Return the value of each code of fp16, read-only."""
-    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
-    values.setflags(write=False)
-    return values
-
-
 def _histogram(flat: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values that have weight, ascending, and the weight of each; both (n,) float64."""
     if flat.dtype == np.float16:
-        sums = _weighed(flat.view(np.uint16), np.ones(1) if weights is None else weights)
-        distinct = _half_values()[_ASCENDING]
+        by_code = _weighed(codes(flat), np.ones(1) if weights is None else weights)
+        distinct, sums = half_values()[_ASCENDING], by_code[_ASCENDING]
+        sums[_ZERO] += by_code[_MINUS_ZERO]
     elif weights is None:
         distinct, sums = _counted(np.sort(flat), np.ones(1))
     else:
@@ -287,14 +288,6 @@ def _spliced(few: np.ndarray, many: np.ndarray, count: int) -> np.ndarray:
     extra = count - (few.size - 1)
     crossing = int(np.argmax(many[1 + extra : few.size + extra] <= few[1:]))
     return np.concatenate([many[: crossing + extra + 1], few[crossing + 1 :]])
-
-
-def compiled(function: _Function) -> _Function:
-    """Compile on the first call, and keep the machine code beside this file for the next process.
-
-    Without numba's `fastmath` nothing is reordered and no product and sum are fused.
-    """
-    return njit(cache=True)(function)
 
 
 @compiled
@@ -436,16 +429,11 @@ def _walked(parent: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _weighed(codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weight of each number of `_ASCENDING`, given codes; one weight stands for all.
-
-    Negative codes run backwards, from 0xFBFF, the least number, to 0x8000, which is −0 and counts as 0.
-    """
-    sums, zero = np.zeros(0x7BFF + 0x7C00), 0x7BFF
-    for i in range(codes.size):
-        code = np.int64(codes[i])
-        place = 0xFBFF - code if code > 0x8000 else zero + code % 0x8000
-        sums[place] += weights[i] if weights.size > 1 else weights[0]
+def _weighed(halves: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weight of each code of fp16, (65536,) float64; one weight stands for all."""
+    sums = np.zeros(1 << 16)
+    for i in range(halves.size):
+        sums[halves[i]] += weights[i] if weights.size > 1 else weights[0]
     return sums
 
 

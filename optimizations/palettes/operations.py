@@ -10,6 +10,7 @@ from mil.schema import MIL_pb2
 from mil.types import BY_NAME
 from mil.values import decode
 from optimizations.palettes.palette import Layout, Weight
+from optimizations.weights.codes import looked_up
 from optimizations.weights.constants import Constant
 from optimizations.weights.files import WeightFiles
 
@@ -95,7 +96,7 @@ def decoded(operation: MIL_pb2.Operation, block: MIL_pb2.Block, package: Package
     if "shape" in operation.attributes:
         indices, lut, shape = (decode(operation.attributes[key], package) for key in ("indices", "lut", "shape"))
         nbits = lut.size.bit_length() - 1
-        return lut[unpack(indices, BY_NAME[f"uint{nbits}"], int(np.prod(shape)))].reshape(shape)
+        return looked_up(lut, unpack(indices, BY_NAME[f"uint{nbits}"], int(np.prod(shape)))).reshape(shape)
     indices, lut = (decode(operation.inputs[key].arguments[0].value, package) for key in ("indices", "lut"))
     groups = lut.shape[:-2]
     axis = int(np.argmax(groups))

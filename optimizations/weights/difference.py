@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from optimizations.palettes.kmeans import compiled
+from optimizations.compiled import compiled
+from optimizations.weights.codes import singles
 
 _SIGNIFICANT_DIGITS = 6
 
@@ -28,7 +29,7 @@ class Difference:
 def difference(original: np.ndarray, decoded: np.ndarray) -> Difference:
     """Return how far decoded values, of the same shape, are from the original ones."""
     largest, squares, original_squares, decoded_squares, products = _moments(
-        original.reshape(-1).astype(np.float32), decoded.reshape(-1).astype(np.float32)
+        singles(original).reshape(-1), singles(decoded).reshape(-1)
     )
     lengths = math.sqrt(original_squares) * math.sqrt(decoded_squares)
     return Difference(
