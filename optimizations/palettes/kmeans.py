@@ -30,8 +30,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optimizations.compiled import compiled
 from optimizations.weights.codes import all_finite, codes, half_values, looked_up
+from optimizations.weights.compiled import compiled
 
 _MAX_COUNT = 256
 # Fewer fp16 values than there are codes are sorted, as fp32 values are.

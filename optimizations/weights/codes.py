@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from optimizations.compiled import compiled
+from optimizations.weights.compiled import compiled
 
 
 def looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from optimizations.compiled import compiled
 from optimizations.weights.codes import singles
+from optimizations.weights.compiled import compiled
 
 _SIGNIFICANT_DIGITS = 6
 
