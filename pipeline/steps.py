@@ -298,8 +298,11 @@ def exact_outputs(variant: Variant, state: Artifact, audio: Audio) -> Step:
 
 
 def is_exact(variant: Variant) -> bool:
-    """Return whether a variant is converted without loss of precision, and left so."""
-    return bool(variant.convert == _exact(variant)) and not variant.optimize and not variant.functions
+    """Return whether a variant computes in single precision throughout: what comes in and goes out is in it, too."""
+    network = plugins.network(variant.network)
+    tensors = (*network.inputs(variant.form), *network.outputs(variant.form))
+    halves = any(tensor.dtype == "float16" for tensor in tensors)
+    return bool(variant.convert == _exact(variant)) and not variant.optimize and not halves
 
 
 def _exact(variant: Variant) -> Any:
