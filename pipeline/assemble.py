@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mil.links import link_tree
 from pipeline import plugins, steps
-from pipeline.store import file_names, link_tree
+from pipeline.store import file_names
 from pipeline.types import Artifact, CheckResult, Taken, Variant
 from pipeline.weights import Source
 

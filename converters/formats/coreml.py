@@ -1,6 +1,5 @@
 """Core ML: a torch module becomes an `.mlpackage` whose bytes follow from its weights and options alone."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mil import compute_units
+from mil.links import link_tree
 from pipeline.types import Arrays, QuernError, Range, Runner, Tensor
 
 SUFFIX = ".mlpackage"
@@ -256,7 +256,7 @@ def compile(artifact: Path, name: str, choice: str, destination: Path) -> None:
     """Write `<name>.mlmodelc`, compiled from a package, into a folder; raises MilError or QuernError if it cannot."""
     with tempfile.TemporaryDirectory(prefix="quern-", dir=destination) as scratch:
         package = Path(scratch) / f"{name}{SUFFIX}"  # a bundle is called what its package is called
-        shutil.copytree(artifact, package, copy_function=os.link)
+        link_tree(artifact, package)
         if compiler(choice)["name"] == "builtin":
             from mil.compile import compile_package
 

@@ -1,7 +1,6 @@
 """Writing a network as a folder that MLX loads."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlx.utils import tree_flatten
 from safetensors.numpy import save_file
 
 from converters.mlx_networks import pyannet, pyannet_weights, wespeaker, wespeaker_weights
+from mil.links import link
 from pipeline.types import Arrays, QuernError
 
 VERSION = 1
@@ -47,7 +47,7 @@ def write(module: Any, metadata: Mapping[str, str], precision: str, group_size: 
 def labelled(source: Path, strings: Mapping[str, str], destination: Path) -> None:
     """Write a folder anew with these strings in the metadata of its configuration, and links to its other files."""
     config = json.loads((source / CONFIG).read_text())
-    shutil.copytree(source, destination, copy_function=os.link, ignore=shutil.ignore_patterns(CONFIG))
+    shutil.copytree(source, destination, copy_function=link, ignore=shutil.ignore_patterns(CONFIG))
     _write_config({**config, "metadata": config["metadata"] | dict(strings)}, destination)
 
 

@@ -27,6 +27,7 @@ in a fixed order are all that is used, so every CPU gives the same bits.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -109,12 +110,20 @@ def nearest(values: np.ndarray, entries: np.ndarray) -> np.ndarray:
 
 def _nearest_by_code(midpoints: np.ndarray) -> np.ndarray:
     """Return how many midpoints are less than each finite number of fp16, by its code: (65536,) uint8."""
-    ascending = half_values()[_ASCENDING]
+    ascending = _ascending_values()
     passed = np.bincount(np.searchsorted(ascending, midpoints, side="right"), minlength=ascending.size)
     found = np.zeros(1 << 16, np.uint8)
     found[_ASCENDING] = np.cumsum(passed[: ascending.size])
     found[_MINUS_ZERO] = found[0]
     return found
+
+
+@cache
+def _ascending_values() -> np.ndarray:
+    """Return the numbers of fp16 in the order of `_ASCENDING`, float64, read-only."""
+    values = half_values()[_ASCENDING]
+    values.setflags(write=False)
+    return values
 
 
 def _check(values: np.ndarray, count: int, importance: np.ndarray | None, entry_type: np.dtype) -> None:
@@ -149,7 +158,7 @@ def _histogram(flat: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray
     """Return the distinct values that have weight, ascending, and the weight of each; both (n,) float64."""
     if flat.dtype == np.float16:
         by_code = _weighed(codes(flat), np.ones(1) if weights is None else weights)
-        distinct, sums = half_values()[_ASCENDING], by_code[_ASCENDING]
+        distinct, sums = _ascending_values(), by_code[_ASCENDING]
         sums[_ZERO] += by_code[_MINUS_ZERO]
     elif weights is None:
         distinct, sums = _counted(np.sort(flat), np.ones(1))

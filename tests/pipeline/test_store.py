@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mil.links import link_tree
 from pipeline.recipe import key
-from pipeline.store import CorruptedError, MissingError, Store, folder_digest, link_tree
+from pipeline.store import CorruptedError, MissingError, Store, folder_digest
 from pipeline.types import Step
 
 
