@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 from mil.errors import MilError
@@ -82,7 +84,9 @@ def _side_by_side(
 ) -> Iterator[Built | Failed]:
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with context.Manager() as manager, ProcessPoolExecutor(jobs, context, _begin_worker, (threads,)) as pool:
+    manager = SyncManager(ctx=context)
+    manager.start(_end_with_parent)
+    with manager, ProcessPoolExecutor(jobs, context, _begin_worker, (threads,)) as pool:
         news = manager.Queue()
         threading.Thread(target=_listen, args=(news, watch), daemon=True).start()
         try:
@@ -147,6 +151,19 @@ def _attempt(variant: Variant, settings: Settings, watch: Watch) -> Built | Fail
 
 def _begin_worker(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported, which reads it once
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the build does, however that ends: what is killed cannot tell its workers."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait_for_it() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_it, daemon=True).start()
 
 
 def _attempt_in_worker(variant: Variant, settings: Settings, news: Any) -> Built | Failed:

@@ -1,9 +1,12 @@
 """Everything that can be wrong outside our code is one clear sentence, the documented status, and nothing half-made."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -170,3 +173,39 @@ def test_two_builds_at_once_share_the_work(matrix: Path, audio: Path, tmp_path: 
     assert [build.returncode for build in builds] == [0, 0], told
     assert not list((tmp_path / "o" / ".store" / ".tmp").iterdir())
     assert [path.name for path in (tmp_path / "o" / "segmentation-3.0").iterdir()] == ["fp16"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are read from /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_killed_takes_its_workers_with_it(
+    matrix: Path, audio: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A runner that gives up on a build is not left with processes that go on computing for nobody."""
+    command = [
+        sys.executable, ROOT / "build_all_variants.py", "--matrix", matrix, "--audio", audio, "--jobs", "2",
+        "--out", tmp_path / "o", "--weights-dir", FIXTURES, "segmentation-3.0/fp16", "segmentation-3.0/w6",
+    ]  # fmt: skip
+    build = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waited(lambda: len(processes(build.pid)) >= 3)  # two workers, and the one that passes on what they say
+    started = processes(build.pid)
+    build.send_signal(number)
+    build.wait()
+    waited(lambda: not started & processes())
+
+
+def processes(parent: int | None = None) -> set[int]:
+    """Return the processes that run, of one parent or all; not those that have ended and wait to be noticed."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, its_parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z" and parent in (None, int(its_parent)):
+                found.add(int(path.parent.name))
+    return found
+
+
+def waited(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
