@@ -8,7 +8,7 @@ Result
 
     constexpr_lut_to_dense (indices, lut) → operation
 
-as `palettize` makes it, with a width for each weight. Four things decide which:
+as `palettize` makes it, with a width for each weight, and other biases. Five things decide which:
 
 1. Compensation. A weight that multiplies features takes, value by value, the palette entry that leaves the least
    error in its *products*, given the second moments of the features: an error in one column is made up for by the
@@ -18,14 +18,18 @@ as `palettize` makes it, with a width for each weight. Four things decide which:
 3. Allocation. The widths with the least sum of costs that fit the size, exactly (`mixed/allocation.py`).
 4. Exchange. What several weights lose together is not that sum. So under a size, weights exchange width in pairs, each
    time measured with all others at theirs, and what loses less is kept (`mixed/search.py`).
+5. Distillation, where `distill` says so. The program is run with its weights as inputs, so that torch differentiates
+   it; entries, indices and biases are moved along the gradient of what the outputs lose (`mixed/distillation.py`).
 
 The recordings are shared out: two of three are for calibration, every third is held out and only measured on. Moments
 and costs are taken from variations of the former, where there are any: the few recordings alone would be fitted too
-closely. What was chosen is returned, and may be written back as `assignment`: then nothing is searched.
+closely. Gradients are taken from others, new ones on every pass, that stay nearer to the recordings. The widths that
+were chosen are returned, and may be written back as `assignment`: then nothing is searched.
 
 Costs are rounded to a quarter of an octave before anything is decided, so that the last digits of a processor rarely
-matter. They still can: moments are sums of floats, and a value that lies halfway between two entries may fall to
-either side on another CPU. `assignment` with `compensate: false` gives the same bytes everywhere, from no recordings.
+matter. They still can: moments and gradients are sums of floats, and a value that lies halfway between two entries may
+fall to either side on another CPU. `assignment` with `compensate: false` and no distillation gives the same bytes
+everywhere, from no recordings.
 """
 
 from collections.abc import Mapping
@@ -50,6 +54,7 @@ class Options:
     assignment         width of each weight by name, as in the findings; 16 leaves one as it is
     widths             what may be chosen, beside leaving a weight as it is
     compensate         whether to choose entries by the features; without, each value has its nearest entry
+    distill            how many steps of gradients fine-tune palettes and biases towards the outputs of the source
     weight_threshold   weights of as many elements or fewer are left as they are
     exclude            weights to leave as they are, as for `palettize`: operation types, outputs, "fbank" and "fp32"
     """
@@ -59,6 +64,7 @@ class Options:
     assignment: dict[str, int] = field(default_factory=dict)
     widths: tuple[int, ...] = (2, 4, 6, 8)
     compensate: bool = True
+    distill: int = 0
     weight_threshold: int = 2048
     exclude: tuple[str, ...] = ()
 
@@ -70,6 +76,8 @@ class Options:
             raise ValueError(f"size_mb: expected more than 0, found {self.size_mb}")
         if self.argmax_agreement is not None and not 0 < self.argmax_agreement <= 1:
             raise ValueError(f"argmax_agreement: expected a share above 0 and up to 1, found {self.argmax_agreement}")
+        if self.distill < 0:
+            raise ValueError(f"distill: expected a number of steps, found {self.distill}")
         if not self.widths or not set(self.widths) <= set(WIDTHS):
             raise ValueError(f"widths: expected some of {', '.join(map(str, WIDTHS))}, found {list(self.widths)}")
         _check_assignment(self.assignment)
@@ -91,6 +99,7 @@ def apply(
         decided              the assignment: weight → width
         sensitivity          weight → width → cost; none where the assignment was given
         curve                the front of the search: [bytes of the weight files, sum of costs]
+        measured_before      as `measured`, before distillation; none without it
         measured             for the calibration and the held-out windows: share of frames whose most probable class
                              is that of the source, over all and in the worst window, and the divergence
         weights, left, weight_bytes   as from `palettize`
@@ -106,4 +115,4 @@ def apply(
 
 def calibrated(options: Options) -> bool:
     """Return whether recordings decide what is written: not where widths are given and nothing is compensated."""
-    return options.compensate or not options.assignment
+    return options.compensate or options.distill > 0 or not options.assignment

@@ -19,7 +19,7 @@ from pipeline.recipe import key
 from pipeline.store import Store
 from pipeline.tensors import read_tensors, write_tensors
 from pipeline.types import Artifact, Calibration, Example, Measurement, Pass, Recording, Runner, Step, Subject, Variant
-from pipeline.variation import varied
+from pipeline.variation import near, varied
 from pipeline.versions import versions
 from pipeline.weights import SEED, Source, input_digest
 
@@ -144,10 +144,7 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, a
         needed = module.calibrated(chosen.options)
         extra = (calibration(variant, audio) if needed else None,)
     if any(extra):  # the recordings decide
-        recipe |= {
-            "examples": _calibrating(variant, audio),
-            "runner": {"code": package_digest("mil/ops"), **versions("torch")},
-        }
+        recipe["examples"] = _calibrating(variant, audio)
 
     def run(folder: Path) -> None:
         used: list[str] = []
@@ -224,14 +221,16 @@ def calibration(variant: Variant, audio: Audio) -> Calibration | None:
         facts=_calibrating(variant, audio),
         run=lambda runner, inputs: driven(variant, runner)(inputs),
         varied=lambda: _examples_of(variant, varied([_recording(path) for path in kept], _VARIATIONS)),
+        near=lambda number: _examples_of(variant, near([_recording(path) for path in kept], number)),
     )
 
 
 def _calibrating(variant: Variant, audio: Audio) -> dict[str, Any]:
     """Return what decides the examples of a calibration and how they are run."""
     return examples_recipe(variant, audio) | {
+        "runner": {"code": package_digest("mil/ops"), **versions("torch")},
         "driving": code_digest(*_driving(variant)),
-        "variations": [_VARIATIONS, code_digest(varied)],
+        "variations": [_VARIATIONS, code_digest(varied, near)],
     }
 
 

@@ -107,6 +107,7 @@ class Calibration:
     facts                 all that decides the examples and how they are run, for recipes
     run                   runs a whole example: one call, or as many as the network's own way of running it makes
     varied                begins examples of variations of the recordings that are calibrated on, where they are made
+    near                  begins examples of the n-th variation of each that stays near it, where they are made
     """
 
     calibrate: Callable[[], Iterator[Example]]
@@ -115,6 +116,7 @@ class Calibration:
     facts: Mapping[str, Any]
     run: Callable[[Runner, Arrays], Arrays] = called
     varied: Callable[[], Iterator[Example]] | None = None
+    near: Callable[[int], Iterator[Example]] | None = None
 
 
 @dataclass(frozen=True)

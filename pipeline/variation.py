@@ -17,6 +17,12 @@ _OTHER_DB = (0.0, 15.0)  # how far below another voice lies
 _QUIET_DB = (0.0, 60.0)  # how far below a stretch falls
 _NOISE_DB = (20.0, 70.0)  # how far below white noise lies
 
+# The same of variations that stay near; these begin anywhere, and are louder or softer.
+_NEAR_SPEEDS = (0.93, 1.07)
+_NEAR_COLOUR_DB, _NEAR_TILT_DB = 4.0, 5.0
+_NEAR_NOISE_DB = (15.0, 60.0)
+_NEAR_GAIN_DB = (-10.0, 6.0)
+
 
 def varied(recordings: Sequence[Recording], count: int) -> list[Recording]:
     """Return `count` variations of each recording, always the same, named "sample~0", "sample~1" …
@@ -30,6 +36,27 @@ def varied(recordings: Sequence[Recording], count: int) -> list[Recording]:
         for i in range(count)
         for place, recording in enumerate(recordings)
     ]
+
+
+def near(recordings: Sequence[Recording], number: int) -> list[Recording]:
+    """Return the `number`-th variation of each recording that stays near it, always the same, named "sample~3".
+
+    Each begins elsewhere, at a speed and a loudness near its own; some in another colour, some over white noise. What
+    is fine-tuned is to hear what will be heard: on variations that are far away networks waver, and learn to.
+    """
+    generator = np.random.default_rng(number)
+    return [replace(each, name=f"{each.name}~{number}", samples=_near(each.samples, generator)) for each in recordings]
+
+
+def _near(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    samples = np.roll(samples, int(generator.integers(samples.size)))
+    samples = _faster(samples, generator, _NEAR_SPEEDS)
+    if generator.random() < 0.5:
+        samples = _coloured(samples, generator, _NEAR_COLOUR_DB, _NEAR_TILT_DB)
+    if generator.random() < 0.3:
+        rms = float(np.sqrt(np.mean(samples**2)))
+        samples = samples + rms * _below(generator, _NEAR_NOISE_DB) * generator.standard_normal(samples.size)
+    return (samples * 10 ** (generator.uniform(*_NEAR_GAIN_DB) / 20)).astype(np.float32)
 
 
 def _varied(place: int, recordings: Sequence[Recording], i: int, generator: np.random.Generator) -> np.ndarray:
@@ -46,15 +73,17 @@ def _varied(place: int, recordings: Sequence[Recording], i: int, generator: np.r
     return _level(samples + _below(generator, _NOISE_DB) * noise).astype(np.float32) / np.float32(16)
 
 
-def _faster(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    size = max(2, round(samples.size / generator.uniform(*_SPEEDS)))
+def _faster(samples: np.ndarray, generator: np.random.Generator, speeds: tuple[float, float] = _SPEEDS) -> np.ndarray:
+    size = max(2, round(samples.size / generator.uniform(*speeds)))
     return np.interp(np.linspace(0, samples.size - 1, size), np.arange(samples.size), samples)
 
 
-def _coloured(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _coloured(
+    samples: np.ndarray, generator: np.random.Generator, colour_db: float = _COLOUR_DB, tilt_db: float = _TILT_DB
+) -> np.ndarray:
     spectrum = np.fft.rfft(samples)
     points = np.linspace(0, 1, _COLOUR_POINTS)
-    gains_db = generator.uniform(-_COLOUR_DB, _COLOUR_DB, points.size) + generator.uniform(-_TILT_DB, _TILT_DB) * points
+    gains_db = generator.uniform(-colour_db, colour_db, points.size) + generator.uniform(-tilt_db, tilt_db) * points
     along = np.interp(np.linspace(0, 1, spectrum.size), points**1.5, gains_db)  # finer where voices are
     return np.fft.irfft(spectrum * 10 ** (along / 20), samples.size)
 

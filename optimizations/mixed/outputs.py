@@ -16,7 +16,7 @@ from pipeline.types import Arrays, Example, Runner, Tensor, called
 Run = Callable[[Runner, Arrays], Arrays]
 
 # Probabilities nearer to 0 or 1 are counted as being so far from it.
-_LEAST_PROBABILITY = 1e-6
+LEAST_PROBABILITY = 1e-6
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -36,8 +36,8 @@ class Loss:
     worst: float | None
 
 
-def program_with(package: Package, values: Mapping[str, np.ndarray]) -> Program:
-    """Return a package's program with other values for some constants, by "function/name"."""
+def package_with(package: Package, values: Mapping[str, np.ndarray]) -> Package:
+    """Return a package with other values for some constants, by "function/name"."""
     spec = Model_pb2.Model()
     spec.CopyFrom(package.spec)
     for function, _, block in top_blocks(spec):
@@ -45,7 +45,7 @@ def program_with(package: Package, values: Mapping[str, np.ndarray]) -> Program:
             new = values.get(f"{function}/{constant.name}")
             if new is not None:
                 _fill(constant.operation.attributes["val"], new)
-    return Program(Package(spec, package.root))
+    return Package(spec, package.root)
 
 
 def _fill(value: object, new: np.ndarray) -> None:
@@ -112,7 +112,7 @@ def _divergence(tensor: Tensor, pairs: _Pairs) -> float:
 
 def _bernoulli(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the divergence of each event, whose probability is `a` in truth."""
-    a, b = (np.clip(each, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY) for each in (a, b))
+    a, b = (np.clip(each, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY) for each in (a, b))
     return a * np.log(a / b) + (1 - a) * np.log((1 - a) / (1 - b))
 
 

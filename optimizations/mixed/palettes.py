@@ -5,12 +5,12 @@ from hashlib import sha256
 
 import numpy as np
 
-from mil.packing import pack, unpack
+from mil.packing import pack
 from mil.types import BY_NAME
 from optimizations.mixed.compensation import DAMPING, compensated
 from optimizations.mixed.moments import Moments
 from optimizations.palettes import palette
-from optimizations.palettes.palette import Layout, Weight
+from optimizations.palettes.palette import Layout, Weight, values_of
 from pipeline.types import Memo, QuernError
 
 
@@ -30,9 +30,7 @@ class Palettes:
 
     def values(self, name: str, width: int) -> np.ndarray:
         """Return the values that a weight has at a width."""
-        original, weight = self._originals[name], self.weight(name, width)
-        indices = unpack(weight.indices, BY_NAME[f"uint{width}"], original.size)
-        return weight.entries[0][indices].reshape(original.shape)
+        return values_of(self.weight(name, width), self._originals[name].shape)
 
     def mean_error(self, name: str, width: int) -> np.ndarray | None:
         """Return what the products of a weight lose on average, (output,); None where its features are not known."""

@@ -1,21 +1,22 @@
 """A package with palettes of several widths: measured, chosen, written, decoded and compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mil.package import Package, read_package
+from mil.package import read_package
 from mil.program import Program
 from mil.schema import Model_pb2
 from optimizations.mixed import search
 from optimizations.mixed.allocation import held_bytes
-from optimizations.mixed.layers import Layer, layer_of
+from optimizations.mixed.held import Held, Subject, changed, held, load, save
+from optimizations.mixed.layers import layer_of
 from optimizations.mixed.moments import Moments, collect
-from optimizations.mixed.outputs import Loss, loss, program_with, run
+from optimizations.mixed.outputs import Loss, loss, package_with, run
 from optimizations.mixed.palettes import Palettes
 from optimizations.mixed_palette import WHOLE, Options, calibrated
 from optimizations.palettes import operations
@@ -32,22 +33,6 @@ _WINDOWS_PER_RECORDING = 7
 _DIGITS = 4
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The package, a copy of its spec that is rewritten, and its large weights with what they multiply."""
-
-    package: Package
-    spec: Model_pb2.Model
-    function: str
-    layers: Mapping[str, Layer]
-    left: Sequence[Large]
-    originals: Mapping[str, np.ndarray]
-
-    @property
-    def large(self) -> list[Large]:
-        return [layer.large for layer in self.layers.values()]
-
-
 def rewrite(
     source: Path, options: Options, memo: Memo, destination: Path, calibration: Calibration | None
 ) -> dict[str, Any]:
@@ -58,7 +43,7 @@ def rewrite(
             raise QuernError(f"{source}: mixed_palette measures on recordings, and there are none; give --audio DIR")
         chosen = _pinned(subject, options.assignment, source)
         palettes = Palettes(subject.originals, {}, memo)
-        return {"decided": {"assignment": chosen}} | _written(subject, chosen, palettes, destination)
+        return {"decided": {"assignment": chosen}} | _written(subject, held(subject, chosen, palettes), destination)
     heard = _Heard(subject, calibration, options.compensate, memo)
     findings: dict[str, Any] = {}
     if options.assignment:
@@ -67,16 +52,20 @@ def rewrite(
         costs = _costs(heard, options, memo)
         rest = size_bytes(subject.package) - sum(_whole_bytes(each) for each in subject.large)
         choices = search.choices(subject.large, costs)
-        found = search.find(choices, rest, options, lambda widths: heard.loss(widths).argmax)
-        chosen = dict(found.chosen.widths)
+        front = search.find(choices, rest, options, lambda widths: heard.loss(widths).argmax)
+        chosen = dict(front.chosen.widths)
         if options.size_mb is not None:
             most = options.size_mb * 1e6 - rest
             chosen = search.exchanged(choices, most, chosen, lambda widths: heard.loss(widths).divergence)
         findings["sensitivity"] = {name: {str(w): _short(c) for w, c in each.items()} for name, each in costs.items()}
-        findings["curve"] = [[each.size_bytes, _short(each.cost)] for each in found.curve]
+        findings["curve"] = [[each.size_bytes, _short(each.cost)] for each in front.curve]
     findings["decided"] = {"assignment": chosen}
-    findings["measured"] = heard.measured(chosen)
-    return findings | _written(subject, chosen, heard.palettes, destination)
+    found = held(subject, chosen, heard.palettes)
+    if options.distill and found.weights:
+        findings["measured_before"] = heard.measured(found)
+        found = heard.distilled(found, options.distill)
+    findings["measured"] = heard.measured(found)
+    return findings | _written(subject, found, destination)
 
 
 def _subject(source: Path, options: Options) -> Subject:
@@ -123,7 +112,7 @@ class _Heard:
     """A package on its recordings: what its weights see, and what it loses under an assignment."""
 
     def __init__(self, subject: Subject, calibration: Calibration, compensate: bool, memo: Memo) -> None:
-        self.subject, self.calibration = subject, calibration
+        self.subject, self.calibration, self.memo = subject, calibration, memo
         self.program = Program(subject.package)
         self.seen = search.by_recording(calibration.calibrate, _WINDOWS_PER_RECORDING)
         self.held_out = search.by_recording(calibration.held_out, _WINDOWS_PER_RECORDING)
@@ -145,55 +134,54 @@ class _Heard:
 
     def loss(self, widths: Mapping[str, int]) -> Loss:
         """Return what the outputs lose on the windows of the search."""
-        return self._loss(widths, self.searched, self._references)
+        return self._loss(held(self.subject, widths, self.palettes), self.searched, self._references)
 
-    def measured(self, widths: Mapping[str, int]) -> dict[str, Any]:
+    def measured(self, palettes: Held) -> dict[str, Any]:
         """Return what the outputs lose on the windows of calibration and on those held out."""
-        return {"calibration": self._measured(widths, self.seen), "held_out": self._measured(widths, self.held_out)}
+        return {"calibration": self._measured(palettes, self.seen), "held_out": self._measured(palettes, self.held_out)}
 
-    def _measured(self, widths: Mapping[str, int], examples: Sequence[Example]) -> dict[str, Any] | str:
+    def distilled(self, start: Held, steps: int) -> Held:
+        """Return palettes fine-tuned from these: made now or recalled."""
+        facts = {
+            "distilled": sha256(self.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
+            "weights": _digests(self.subject),
+            "start": start.digest(),
+            "steps": steps,
+            "examples": self.calibration.facts,
+        }
+
+        def make(folder: Path) -> None:
+            from optimizations.mixed.distillation import distilled
+
+            begin = self.calibration.near or (lambda number: self.calibration.calibrate())
+            found = distilled(self.subject, start, steps, begin, self.calibration.run, self.calibration.outputs)
+            save(found, folder)
+
+        return load(self.memo(facts, make))
+
+    def _measured(self, palettes: Held, examples: Sequence[Example]) -> dict[str, Any] | str:
         if not examples:
             return "not measured: there are too few recordings to hold one out"
-        found = self._loss(widths, examples, self._run(self.program, examples))
+        found = self._loss(palettes, examples, self._run(self.program, examples))
         return {"windows": len(examples)} | {k: v if v is None else _short(v) for k, v in asdict(found).items()}
 
-    def _loss(self, widths: Mapping[str, int], examples: Sequence[Example], reference: Sequence[Arrays]) -> Loss:
-        values = {name: self.palettes.values(name, width) for name, width in widths.items() if width != WHOLE}
-        changed = program_with(self.subject.package, values | self._biases(widths))
-        return loss(reference, self._run(changed, examples), self.calibration.outputs)
+    def _loss(self, palettes: Held, examples: Sequence[Example], reference: Sequence[Arrays]) -> Loss:
+        program = Program(package_with(self.subject.package, changed(self.subject, palettes)))
+        return loss(reference, self._run(program, examples), self.calibration.outputs)
 
     def _run(self, program: Program, examples: Sequence[Example]) -> list[Arrays]:
         return run(program, self.subject.function, examples, self.calibration.run)
 
-    def _biases(self, widths: Mapping[str, int]) -> dict[str, np.ndarray]:
-        biases = corrected(self.subject, widths, self.palettes)
-        return {f"{self.subject.function}/{name}": value for name, value in biases.items()}
 
-
-def corrected(subject: Subject, widths: Mapping[str, int], palettes: Palettes) -> dict[str, np.ndarray]:
-    """Return the biases, by name, that make up for the mean error of the products that they are added to."""
-    found: dict[str, np.ndarray] = {}
-    for label, layer in subject.layers.items():
-        if layer.bias is None or widths.get(label, WHOLE) == WHOLE:
-            continue
-        error = palettes.mean_error(label, widths[label])
-        if error is not None:
-            bias = value_of(layer.bias, subject.package)
-            found.setdefault(layer.bias.name, bias.astype(np.float64))
-            found[layer.bias.name] = found[layer.bias.name] + error
-    return {name: value.astype(_bias_type(subject, name)) for name, value in found.items()}
-
-
-def _bias_type(subject: Subject, name: str) -> np.dtype:
-    biases = (layer.bias for layer in subject.layers.values())
-    return value_of(next(bias for bias in biases if bias and bias.name == name), subject.package).dtype
+def _digests(subject: Subject) -> list[str]:
+    return [sha256(np.ascontiguousarray(weight).data).hexdigest() for weight in subject.originals.values()]
 
 
 def _costs(heard: _Heard, options: Options, memo: Memo) -> dict[str, dict[int, float]]:
     """Return what each weight at each width costs, measured once for all sizes of one package."""
     facts = {
         "sensitivity": sha256(heard.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
-        "weights": [sha256(np.ascontiguousarray(w).data).hexdigest() for w in heard.subject.originals.values()],
+        "weights": _digests(heard.subject),
         "widths": sorted(set(options.widths)),
         "compensate": options.compensate,
         "examples": heard.calibration.facts,
@@ -205,33 +193,32 @@ def _costs(heard: _Heard, options: Options, memo: Memo) -> dict[str, dict[int, f
     )
 
 
-def _written(subject: Subject, widths: Mapping[str, int], palettes: Palettes, destination: Path) -> dict[str, Any]:
+def _written(subject: Subject, palettes: Held, destination: Path) -> dict[str, Any]:
     """Write the package, decode every palette again and hold it against its original."""
-    biases = corrected(subject, widths, palettes)
-    layers = [layer for label, layer in subject.layers.items() if widths[label] != WHOLE]
+    layers = [layer for label, layer in subject.layers.items() if label in palettes.weights]
     weights = {id(layer.large.constant): layer for layer in layers}
-    constants_of = {layer.bias.name: layer.bias for layer in layers if layer.bias and layer.bias.name in biases}
+    biases = [layer.bias for layer in layers if layer.bias and layer.bias.name in palettes.biases]
     replaced: list[Replaced] = []
 
     def hold(detached: Detached, files: WeightFiles) -> None:
         layer = weights.get(id(detached.constant))
         if layer is None:
-            new = files.array(biases[detached.constant.name], detached.file_name)
+            new = files.array(palettes.biases[detached.constant.name], detached.file_name)
             detached.constant.operation.attributes["val"].CopyFrom(new)
             return
-        large, layout = layer.large, Layout(widths[layer.large.label])
-        weight = palettes.weight(large.label, layout.nbits)
+        large, weight = layer.large, palettes.weights[layer.large.label]
+        layout = Layout(weight.nbits)
         parts = operations.store(weight, layout, large.shape, large.opset >= 8, files, detached.file_name)
         operations.replace(detached.constant, parts)
         replaced.append(Replaced(large, layout, detached.original, weight))
 
-    chosen = [layer.large.constant for layer in layers] + list(constants_of.values())
+    chosen = [layer.large.constant for layer in layers] + list({bias.name: bias for bias in biases}.values())
     sizes = rewritten(subject.spec, subject.package, chosen, hold, destination)
     left = [{"name": each.label, "shape": list(each.shape), "reason": each.left_because} for each in subject.left]
     left += [
-        {"name": layer.large.label, "shape": list(layer.large.shape), "reason": "assigned its own precision"}
+        {"name": label, "shape": list(layer.large.shape), "reason": "assigned its own precision"}
         for label, layer in subject.layers.items()
-        if widths[label] == WHOLE
+        if label not in palettes.weights
     ]
     return {"weights": compared(replaced, read_package(destination)), "left": left, "weight_bytes": sizes}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mil.packing import pack
+from mil.packing import pack, unpack
 from mil.types import BY_NAME
 from optimizations.palettes.kmeans import Palette, cluster
 from optimizations.weights.difference import Difference
@@ -46,6 +46,10 @@ class Weight:
     entries: np.ndarray
     scales: np.ndarray | None
     squared_error: float
+
+    @property
+    def nbits(self) -> int:
+        return self.entries.shape[1].bit_length() - 1
 
 
 def recipe(weight: np.ndarray, layout: Layout) -> dict[str, Any]:
@@ -109,6 +113,16 @@ def load(folder: Path) -> Weight:
     """Return the palettized weight that `save` wrote into the folder."""
     with np.load(folder / _FILE) as arrays:
         return Weight(arrays["indices"], arrays["entries"], arrays.get("scales"), float(arrays["squared_error"]))
+
+
+def indices_of(weight: Weight, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the index of each value of a weight that has one palette, in the weight's shape."""
+    return unpack(weight.indices, BY_NAME[f"uint{weight.nbits}"], math.prod(shape)).reshape(shape)
+
+
+def values_of(weight: Weight, shape: tuple[int, ...]) -> np.ndarray:
+    """Return what a weight that has one palette is decoded to."""
+    return weight.entries[0][indices_of(weight, shape)]
 
 
 def is_faithful(weight: Weight, original: np.ndarray, found: Difference) -> bool:

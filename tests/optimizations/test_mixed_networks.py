@@ -54,6 +54,22 @@ def test_a_stream_is_measured_over_its_roll_out(tmp_path: Path, memo) -> None:
     assert min(calls) > 20
 
 
+def test_a_stream_learns_from_each_of_its_calls(tmp_path: Path, memo) -> None:
+    """Gradients go through convolutions and attention, of calls drawn from whole roll-outs; sizes stay."""
+    source = tmp_path / "source.mlpackage"
+    inputs, outputs = sortformer.inputs(STREAMING), sortformer.outputs(STREAMING)
+    coreml.convert(sortformer.load(tiny_state(), STREAMING), inputs, outputs, {}, coreml.Options("fp32"), source)
+    calibration = Calibration(
+        lambda: streams(1, 1), lambda: streams(2, 1), outputs, {}, lambda *given: sortformer.drive(*given, STREAMING)
+    )
+    chosen = Options(size_mb=0.11, widths=(2, 6), weight_threshold=LOW, compensate=False, distill=2)
+    found = apply(source, chosen, memo, tmp_path / "ours.mlpackage", calibration)
+    before, after = (found[key]["calibration"]["divergence"] for key in ("measured_before", "measured"))
+    assert 0 < after != before
+    assert after < 1.05 * before
+    assert found["weight_bytes"]["after"] <= 0.11e6
+
+
 def features(seed: int, inputs: tuple[Tensor, ...]) -> Iterator[Example]:
     generator = np.random.default_rng(seed)
     for i in range(2):
@@ -77,3 +93,7 @@ def test_an_embedding_is_measured_by_its_direction(tmp_path: Path, memo) -> None
         assert found["measured"]["held_out"]["argmax"] is None
         lost.append(found["measured"]["held_out"]["divergence"])
     assert 2 > lost[0] > lost[1] > 0
+    chosen = Options(size_mb=1.05, compensate=False, distill=10)
+    found = apply(source, chosen, memo, tmp_path / "distilled.mlpackage", calibration)
+    before, after = (found[key]["calibration"]["divergence"] for key in ("measured_before", "measured"))
+    assert after < before

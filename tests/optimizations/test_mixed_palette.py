@@ -11,7 +11,7 @@ import pytest
 from optimizations.mixed.allocation import Choice, front
 from optimizations.mixed.compensation import DAMPING, compensated
 from optimizations.mixed.moments import Moments
-from optimizations.mixed.outputs import loss, program_with, run
+from optimizations.mixed.outputs import loss, package_with, run
 from optimizations.mixed.search import by_recording, exchanged, rounded
 from optimizations.mixed_palette import Options, apply
 from optimizations.palettes.kmeans import cluster, nearest
@@ -24,6 +24,7 @@ from coremltools.converters.mil import Builder as mb  # noqa: E402, N813
 from coremltools.converters.mil.mil import types  # noqa: E402
 
 from mil.package import read_package  # noqa: E402
+from mil.program import Program  # noqa: E402
 from tests.optimizations.packages import content, normal, saved, weights_by_coremltools  # noqa: E402
 
 STEPS, WIDTH, HIDDEN, CLASSES = 40, 24, 32, 48
@@ -273,7 +274,7 @@ def test_what_is_measured_is_what_was_written(source, tmp_path, memo):
 def test_other_outputs_are_compared_by_their_squares(source):
     """Where an output means nothing that is known, the loss is the share of its square that is lost."""
     held = list(examples(2, 1))
-    program = program_with(read_package(source), {})
+    program = Program(package_with(read_package(source), {}))
     reference = run(program, "main", held)
     plain = (Tensor("out", ("frame", "batch", "feature"), (), "float16", "activation"),)
     worse = [{"out": each["out"] * 1.1} for each in reference]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.types import Recording
-from pipeline.variation import varied
+from pipeline.variation import near, varied
 
 RATE_HZ = 16000
 
@@ -38,3 +38,23 @@ def test_silence_and_single_samples_are_varied_too(samples):
     """What has no level keeps none; nothing is divided by zero."""
     found = varied([Recording("a", samples, RATE_HZ, "a")], 4)
     assert all(np.isfinite(each.samples).all() for each in found)
+
+
+def test_what_stays_near_is_the_same_each_time_and_new_for_each_number():
+    """One variation of each recording for a number, of about its length and loudness, beginning elsewhere."""
+    recordings = [tone("a", 200), tone("b", 300)]
+    first, again, other = near(recordings, 3), near(recordings, 3), near(recordings, 4)
+    assert [each.name for each in first] == ["a~3", "b~3"]
+    for one, same, new in zip(first, again, other, strict=True):
+        assert np.array_equal(one.samples, same.samples)
+        assert not np.array_equal(one.samples[:100], new.samples[:100])
+        assert one.samples.dtype == np.float32
+        assert 1 / 1.08 < one.samples.size / (2 * RATE_HZ) < 1 / 0.92
+        assert 0.02 < np.sqrt(np.mean(one.samples**2)) / 0.1 * np.sqrt(2) < 2.1
+
+
+@pytest.mark.parametrize("samples", [np.zeros(1000, np.float32), np.ones(1, np.float32)])
+def test_silence_stays_near_itself(samples):
+    """Nothing is divided by zero."""
+    recording = Recording("a", samples, RATE_HZ, "a")
+    assert all(np.isfinite(each.samples).all() for number in range(8) for each in near([recording], number))
