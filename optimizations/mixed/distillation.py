@@ -53,10 +53,9 @@ def distilled(
 
     Raises QuernError where torch does not differentiate the program, and where there are no examples.
     """
-    count = torch.get_num_threads()
     try:
         teacher, student = Teacher(subject, run), Student(subject, start, outputs)
-        with _one_thread_each(), ThreadPoolExecutor(count) as threads:
+        with _one_thread_each() as count, ThreadPoolExecutor(count) as threads:
             batches = _batches(_calls(teacher, begin, threads, count))
             first = next(batches)
             tau = _ROBUSTNESS * median(threads.map(student.divergence, first))
@@ -73,12 +72,12 @@ def _rate(step: int, steps: int) -> float:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let each call be computed by one thread: it is too small to be shared out."""
+def _one_thread_each() -> Iterator[int]:
+    """Let each call be computed by one thread, as it is too small to be shared out; give how many torch had."""
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield count
     finally:
         torch.set_num_threads(count)
 

@@ -140,15 +140,17 @@ class _Heard:
         """Return what the outputs lose on the windows of calibration and on those held out."""
         return {"calibration": self._measured(palettes, self.seen), "held_out": self._measured(palettes, self.held_out)}
 
-    def distilled(self, start: Held, steps: int) -> Held:
-        """Return palettes fine-tuned from these: made now or recalled."""
-        facts = {
-            "distilled": sha256(self.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
-            "weights": _digests(self.subject),
-            "start": start.digest(),
-            "steps": steps,
+    def facts(self, what: str) -> dict[str, Any]:
+        """Return all that decides what is found by listening to this package, for the store."""
+        return {
+            what: sha256(self.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
+            "weights": [sha256(np.ascontiguousarray(w).data).hexdigest() for w in self.subject.originals.values()],
             "examples": self.calibration.facts,
         }
+
+    def distilled(self, start: Held, steps: int) -> Held:
+        """Return palettes fine-tuned from these: made now or recalled."""
+        facts = self.facts("distilled") | {"start": start.digest(), "steps": steps}
 
         def make(folder: Path) -> None:
             from optimizations.mixed.distillation import distilled
@@ -173,19 +175,9 @@ class _Heard:
         return run(program, self.subject.function, examples, self.calibration.run)
 
 
-def _digests(subject: Subject) -> list[str]:
-    return [sha256(np.ascontiguousarray(weight).data).hexdigest() for weight in subject.originals.values()]
-
-
 def _costs(heard: _Heard, options: Options, memo: Memo) -> dict[str, dict[int, float]]:
     """Return what each weight at each width costs, measured once for all sizes of one package."""
-    facts = {
-        "sensitivity": sha256(heard.subject.package.spec.SerializeToString(deterministic=True)).hexdigest(),
-        "weights": _digests(heard.subject),
-        "widths": sorted(set(options.widths)),
-        "compensate": options.compensate,
-        "examples": heard.calibration.facts,
-    }
+    facts = heard.facts("sensitivity") | {"widths": sorted(set(options.widths)), "compensate": options.compensate}
     return search.load(
         memo(
             facts, lambda folder: search.save(search.measured(heard.subject.large, options.widths, heard.loss), folder)

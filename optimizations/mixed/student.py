@@ -48,7 +48,8 @@ class Student:
                 self._learn_weight(name, subject.originals[label], start.weights[label])
         for name, bias in biases.items():
             if name in self._program.lifted:
-                self._biases[name] = torch.tensor(bias).float(), torch.tensor(bias).dtype
+                whole = torch.tensor(bias)
+                self._biases[name] = whole.float(), whole.dtype
                 self._steps.append(_BIAS_STEP * (float(np.sqrt(np.mean(bias.astype(np.float64) ** 2))) or 1.0))
         self._learned = [each for latent, entries, _ in self._weights.values() for each in (latent, entries)]
         self._learned += [bias for bias, _ in self._biases.values()]
@@ -58,10 +59,11 @@ class Student:
         self._values = self._detached()
 
     def _learn_weight(self, name: str, original: np.ndarray, weight: Weight) -> None:
-        entries = torch.tensor(weight.entries[0]).float()
+        stored = torch.tensor(weight.entries[0])
+        entries = stored.float()
         gap = max(float(torch.diff(entries).median()), _TINY)
         latent = _inside(torch.tensor(original).float(), torch.tensor(values_of(weight, original.shape)), entries, gap)
-        self._weights[name] = latent, entries, torch.tensor(weight.entries).dtype
+        self._weights[name] = latent, entries, stored.dtype
         self._steps += [_LATENT_STEP * gap, _ENTRY_STEP * gap]
 
     def divergence(self, call: Call) -> float:
