@@ -194,7 +194,7 @@ def palettize_ours(source: Path, nbits: int, destination: Path, store: dict[str,
     """Palettize, with a store that keeps every palette beside the destination and recalls those it has."""
     kept = {} if store is None else store
 
-    def memo(recipe: Mapping[str, Any], run: Callable[[Path], None]) -> Path:
+    def memo(recipe: Mapping[str, Any], run: Callable[[Path], None], resumes: bool = False) -> Path:
         key = json.dumps(recipe, sort_keys=True)
         if key not in kept:
             kept[key] = Path(tempfile.mkdtemp(dir=destination.parent))

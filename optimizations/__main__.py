@@ -30,7 +30,7 @@ from mil.errors import MilError
 from mil.program import load
 from mil.text import table
 from pipeline.options import Complaints, build, describe
-from pipeline.types import EnvironmentTroubleError, QuernError
+from pipeline.types import EnvironmentTroubleError, Memo, QuernError
 
 INTERRUPTED, BUG = 130, 3
 MOST_ROWS = 8
@@ -141,10 +141,10 @@ def apply(chosen: ModuleType, source: Path, options: Any, memo: Path, destinatio
     return chosen.apply(source, options, _memo(memo), destination, *calibration)
 
 
-def _memo(folder: Path) -> Callable[[Mapping[str, Any], Callable[[Path], None]], Path]:
+def _memo(folder: Path) -> Memo:
     """Return a memo that lasts for one command."""
 
-    def recalled(recipe: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def recalled(recipe: Mapping[str, Any], make: Callable[[Path], None], resumes: bool = False) -> Path:
         place = folder / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         if not place.exists():
             place.mkdir(parents=True)

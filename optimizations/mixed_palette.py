@@ -14,7 +14,8 @@ as `palettize` makes it, with a width for each weight, and other biases. Five th
    error in its *products*, given the second moments of the features: an error in one column is made up for by the
    columns that follow (`mixed/compensation.py`). What remains of the error's mean goes into the bias.
 2. Sensitivity. Each weight at each width, alone, is run on windows of what it is calibrated on; what the outputs lose
-   is its cost. A network that is run over many calls, whose outputs feed back into it, is run over all of them.
+   on the three quarters of them that lose least is its cost: some windows are renumbered as a whole by next to nothing.
+   A network that is run over many calls, whose outputs feed back into it, is run over all of them.
 3. Allocation. The widths with the least sum of costs that fit the size, exactly (`mixed/allocation.py`).
 4. Exchange. What several weights lose together is not that sum. So under a size, weights exchange width in pairs, each
    time measured with all others at theirs, and what loses less is kept (`mixed/search.py`).
@@ -22,9 +23,9 @@ as `palettize` makes it, with a width for each weight, and other biases. Five th
    it; entries, indices and biases are moved along the gradient of what the outputs lose (`mixed/distillation.py`).
 
 The recordings are shared out: two of three are for calibration, every third is held out and only measured on. Moments
-and costs are taken from variations of the former, where there are any: the few recordings alone would be fitted too
-closely. Gradients are taken from others, new ones on every pass, that stay nearer to the recordings. The widths that
-were chosen are returned, and may be written back as `assignment`: then nothing is searched.
+are taken from variations of the former, where there are any: the few recordings alone would be fitted too closely.
+Gradients are taken from others, new ones for every step, that stay nearer to the recordings. The widths that were
+chosen are returned, and may be written back as `assignment`: then nothing is searched.
 
 Costs are rounded to a quarter of an octave before anything is decided, so that the last digits of a processor rarely
 matter. They still can: moments and gradients are sums of floats, and a value that lies halfway between two entries may
@@ -49,7 +50,7 @@ class Options:
     """What a variant may set: exactly one of the first three.
 
     size_mb            the most that the weight files may take, in 10⁶ bytes
-    argmax_agreement   the least share of frames of the windows searched on whose most probable class stays, or of
+    argmax_agreement   the least share of frames of windows calibrated on whose most probable class stays, or of
                        events that stay on their side of ½; the smallest assignment on the curve that has it is taken
     assignment         width of each weight by name, as in the findings; 16 leaves one as it is
     widths             what may be chosen, beside leaving a weight as it is

@@ -142,17 +142,16 @@ def optimize(variant: Variant, chosen: Pass, artifact: Artifact, store: Store, a
     extra: tuple[Calibration | None, ...] = ()
     if hasattr(module, "calibrated"):
         needed = module.calibrated(chosen.options)
-        extra = (calibration(variant, audio) if needed else None,)
+        extra = (calibration(variant, audio, lambda text: store.watch(f"{chosen.name}: {text}")) if needed else None,)
     if any(extra):  # the recordings decide
         recipe["examples"] = _calibrating(variant, audio)
 
     def run(folder: Path) -> None:
         used: list[str] = []
 
-        def memo(facts: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
-            step = Step(
-                f"{chosen.name}-part", {"step": f"{chosen.name}-part", "facts": dict(facts), "code": code}, compute
-            )
+        def memo(facts: Mapping[str, Any], compute: Callable[[Path], None], resumes: bool = False) -> Path:
+            name = f"{chosen.name}-part"
+            step = Step(name, {"step": name, "facts": dict(facts), "code": code}, compute, resumes=resumes)
             used.append(key(step.recipe))
             return store.get(step).path
 
@@ -208,7 +207,7 @@ def label(variant: Variant, artifact: Artifact, kind: str) -> Step:
     return Step("label", recipe, run, (artifact,))
 
 
-def calibration(variant: Variant, audio: Audio) -> Calibration | None:
+def calibration(variant: Variant, audio: Audio, tell: Callable[[str], None] = lambda text: None) -> Calibration | None:
     """Return examples for a pass: every third recording by name is held out, from the third on."""
     if not audio.recordings:
         return None
@@ -221,7 +220,8 @@ def calibration(variant: Variant, audio: Audio) -> Calibration | None:
         facts=_calibrating(variant, audio),
         run=lambda runner, inputs: driven(variant, runner)(inputs),
         varied=lambda: _examples_of(variant, varied([_recording(path) for path in kept], _VARIATIONS)),
-        near=lambda number: _examples_of(variant, near([_recording(path) for path in kept], number)),
+        near=lambda number: _examples_of(variant, [near(_recording(kept[number % len(kept)]), number)]),
+        tell=tell,
     )
 
 

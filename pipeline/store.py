@@ -7,7 +7,8 @@
     <root>/.tmp/…              work in progress; what a killed build leaves here is swept by `prune`
     <root>/.locks/<key>        held while a step is built, so that two builds do not do the same work twice
 
-A step is built in `.tmp` and moved into place by one rename, so a build may be killed at any moment.
+A step is built in `.tmp` and moved into place by one rename, so a build may be killed at any moment. One that resumes
+is built in `.tmp/<key>` and finds there what a killed build left of it.
 """
 
 import contextlib
@@ -115,16 +116,28 @@ class Store:
                 _remove(artifact.path)
                 raise CorruptedError(step.name)
         self.watch(step.name)
-        (self.root / ".tmp").mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f"{step.name}-", dir=self.root / ".tmp"))
+        work = self._work(step, folder.name)
         try:
             step.run(work)
             _seal(work, step)
             _remove(folder)
             work.rename(folder)
         finally:
-            _remove(work)
+            if not step.resumes:
+                _remove(work)
         return Artifact(folder, _listing(folder)["digest"])
+
+    def _work(self, step: Step, name: str) -> Path:
+        """Return the folder that a step is built in: empty, or where it resumes, as it was left."""
+        scratch = self.root / ".tmp"
+        scratch.mkdir(parents=True, exist_ok=True)
+        if not step.resumes:
+            return Path(tempfile.mkdtemp(prefix=f"{step.name}-", dir=scratch))
+        work = scratch / name
+        work.mkdir(exist_ok=True)
+        for left in file_names(work):
+            (work / left).chmod(0o644)  # it may have been about to be sealed
+        return work
 
 
 def folder_digest(folder: Path) -> str:

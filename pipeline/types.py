@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -70,13 +70,15 @@ class Artifact:
 class Step:
     """Work that is done once for each recipe: `run` writes its results into the empty folder that it is given.
 
-    inputs   the artifacts that `run` reads; their digests stand in the recipe
+    inputs    the artifacts that `run` reads; their digests stand in the recipe
+    resumes   the folder is not empty where an earlier run of the same recipe was killed: it is as that run left it
     """
 
     name: str
     recipe: Mapping[str, Any]
     run: Callable[[Path], None]
     inputs: tuple[Artifact, ...] = ()
+    resumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,11 @@ class Taken:
     seconds: float | None
 
 
-# `memo(recipe, run)` returns the folder in the store whose files `run` wrote for this recipe, now or long before.
-Memo = Callable[[Mapping[str, Any], Callable[[Path], None]], Path]
+class Memo(Protocol):
+    """What a pass keeps in the store, and recalls from there."""
+
+    def __call__(self, recipe: Mapping[str, Any], run: Callable[[Path], None], /, resumes: bool = False) -> Path:
+        """Return the folder whose files `run` wrote for this recipe, now or long before; `resumes` as for a Step."""
 
 
 def called(runner: Runner, inputs: Arrays) -> Arrays:
@@ -107,7 +112,8 @@ class Calibration:
     facts                 all that decides the examples and how they are run, for recipes
     run                   runs a whole example: one call, or as many as the network's own way of running it makes
     varied                begins examples of variations of the recordings that are calibrated on, where they are made
-    near                  begins examples of the n-th variation of each that stays near it, where they are made
+    near                  begins examples of the n-th variation that stays near, of each in turn, where they are made
+    tell                  says, while a pass takes long, how far it is
     """
 
     calibrate: Callable[[], Iterator[Example]]
@@ -117,6 +123,7 @@ class Calibration:
     run: Callable[[Runner, Arrays], Arrays] = called
     varied: Callable[[], Iterator[Example]] | None = None
     near: Callable[[int], Iterator[Example]] | None = None
+    tell: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ _OTHER_DB = (0.0, 15.0)  # how far below another voice lies
 _QUIET_DB = (0.0, 60.0)  # how far below a stretch falls
 _NOISE_DB = (20.0, 70.0)  # how far below white noise lies
 
-# The same of variations that stay near; these begin anywhere, and are louder or softer.
+# The same of variations that stay near; how many of these are the recording itself, and how long they are at most.
+_AS_IT_IS, _LONGEST_S = 0.5, 120.0
 _NEAR_SPEEDS = (0.93, 1.07)
 _NEAR_COLOUR_DB, _NEAR_TILT_DB = 4.0, 5.0
 _NEAR_NOISE_DB = (15.0, 60.0)
@@ -38,14 +39,27 @@ def varied(recordings: Sequence[Recording], count: int) -> list[Recording]:
     ]
 
 
-def near(recordings: Sequence[Recording], number: int) -> list[Recording]:
-    """Return the `number`-th variation of each recording that stays near it, always the same, named "sample~3".
+def near(recording: Recording, number: int) -> Recording:
+    """Return the `number`-th variation of a recording that stays near it, always the same, named "sample~3".
 
-    Each begins elsewhere, at a speed and a loudness near its own; some in another colour, some over white noise. What
-    is fine-tuned is to hear what will be heard: on variations that are far away networks waver, and learn to.
+    Half of them are the recording itself, from another moment of its first second on. The others begin anywhere, at a
+    speed and a loudness near its own; some in another colour, some over white noise. What is fine-tuned is to hear what
+    will be heard: on variations that are far away networks waver, and learn to. Of a long recording it is a part.
     """
     generator = np.random.default_rng(number)
-    return [replace(each, name=f"{each.name}~{number}", samples=_near(each.samples, generator)) for each in recordings]
+    samples = _part(recording.samples, generator, int(_LONGEST_S * recording.rate_hz))
+    if generator.random() < _AS_IT_IS:
+        samples = np.roll(samples, -int(generator.integers(recording.rate_hz)))
+    else:
+        samples = _near(samples, generator)
+    return replace(recording, name=f"{recording.name}~{number}", samples=samples)
+
+
+def _part(samples: np.ndarray, generator: np.random.Generator, most: int) -> np.ndarray:
+    if samples.size <= most:
+        return samples
+    start = int(generator.integers(samples.size - most + 1))
+    return samples[start : start + most]
 
 
 def _near(samples: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -82,7 +82,7 @@ def save(held: Held, folder: Path) -> None:
     np.savez(folder / _BIASES, **held.biases)  # type: ignore[arg-type]
     for number, (label, weight) in enumerate(held.weights.items()):
         part = folder / f"{number}"
-        part.mkdir()
+        part.mkdir(exist_ok=True)
         (part / _LABEL).write_text(label)
         palette.save(weight, part)
 

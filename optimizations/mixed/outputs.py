@@ -17,6 +17,8 @@ Run = Callable[[Runner, Arrays], Arrays]
 
 # Probabilities nearer to 0 or 1 are counted as being so far from it.
 LEAST_PROBABILITY = 1e-6
+# The share of examples that are typical.
+_TYPICAL = 0.75
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -27,11 +29,14 @@ class Loss:
     divergence   summed over outputs. Of log probabilities: mean over frames of the Kullback-Leibler divergence, in nat;
                  of probabilities of independent events: its mean over these; of embeddings: mean of 1 − cosine; of
                  other outputs: mean squared difference over mean square
+    typical      the mean of the divergence of each example, over the three quarters of them that lose least: an example
+                 that falls over as a whole loses a thousand times as much as others, whatever little caused it
     argmax       share of frames whose most probable class is the same, or of events that are as before on their side
                  of ½; `worst`: in the example where it is lowest
     """
 
     divergence: float
+    typical: float
     argmax: float | None
     worst: float | None
 
@@ -74,11 +79,19 @@ def loss(reference: Sequence[Arrays], found: Sequence[Arrays], outputs: Sequence
     compared = [each for each in outputs if each.dtype.startswith("float") and each.name in reference[0]]
     pairs = {each.name: _pairs(each.name, reference, found) for each in compared}
     divergence = math.fsum(_divergence(each, pairs[each.name]) for each in compared)
+    typical = _typical(
+        [math.fsum(_divergence(each, [pairs[each.name][i]]) for each in compared) for i in range(len(reference))]
+    )
     same = next((_same(each, pairs[each.name]) for each in compared if _decides(each)), None)
     if same is None:
-        return Loss(divergence, None, None)
+        return Loss(divergence, typical, None, None)
     agreeing, all_of_them = sum(int(each.sum()) for each in same), sum(each.size for each in same)
-    return Loss(divergence, agreeing / all_of_them, min(float(each.mean()) for each in same))
+    return Loss(divergence, typical, agreeing / all_of_them, min(float(each.mean()) for each in same))
+
+
+def _typical(losses: Sequence[float]) -> float:
+    least = sorted(losses)[: math.ceil(_TYPICAL * len(losses))]
+    return math.fsum(least) / len(least)
 
 
 _Pairs = Sequence[tuple[np.ndarray, np.ndarray]]

@@ -28,8 +28,8 @@ from optimizations.weights.rewriting import Detached, rewritten, size_bytes, val
 from optimizations.weights.selection import Large, large_weights, require
 from pipeline.types import Arrays, Calibration, Example, Memo, QuernError
 
-# Of each recording, for the final measurement.
-_WINDOWS_PER_RECORDING = 7
+# Of each recording, for search and measurement.
+_WINDOWS_PER_RECORDING = 14
 _DIGITS = 4
 
 
@@ -56,7 +56,9 @@ def rewrite(
         chosen = dict(front.chosen.widths)
         if options.size_mb is not None:
             most = options.size_mb * 1e6 - rest
-            chosen = search.exchanged(choices, most, chosen, lambda widths: heard.loss(widths).divergence)
+            chosen = search.exchanged(
+                choices, most, chosen, lambda widths: heard.loss(widths).typical, calibration.tell
+            )
         findings["sensitivity"] = {name: {str(w): _short(c) for w, c in each.items()} for name, each in costs.items()}
         findings["curve"] = [[each.size_bytes, _short(each.cost)] for each in front.curve]
     findings["decided"] = {"assignment": chosen}
@@ -116,25 +118,21 @@ class _Heard:
         self.program = Program(subject.package)
         self.seen = search.by_recording(calibration.calibrate, _WINDOWS_PER_RECORDING)
         self.held_out = search.by_recording(calibration.held_out, _WINDOWS_PER_RECORDING)
-        if calibration.varied is None:
-            self.heard = self.seen
-        else:
-            self.heard = search.by_recording(calibration.varied, search.WINDOWS_PER_VARIATION)
-        self.searched = self.heard[:: search.SEARCHED_EVERY]
         self.palettes = Palettes(subject.originals, self._moments() if compensate else {}, memo)
-        self._references = self._run(self.program, self.searched)
+        self._references = self._run(self.program, self.seen)
 
     def _moments(self) -> dict[str, Moments]:
+        heard = self.seen
+        if self.calibration.varied is not None:
+            heard = search.by_recording(self.calibration.varied, search.WINDOWS_PER_VARIATION)
         layers = self.subject.layers
         wanted = {label: layer.features for label, layer in layers.items() if layer.features}
-        found = collect(
-            self.program, self.subject.function, self.heard, list(set(wanted.values())), self.calibration.run
-        )
+        found = collect(self.program, self.subject.function, heard, list(set(wanted.values())), self.calibration.run)
         return {label: found[features] for label, features in wanted.items() if features in found}
 
     def loss(self, widths: Mapping[str, int]) -> Loss:
-        """Return what the outputs lose on the windows of the search."""
-        return self._loss(held(self.subject, widths, self.palettes), self.searched, self._references)
+        """Return what the outputs lose on windows of calibration."""
+        return self._loss(held(self.subject, widths, self.palettes), self.seen, self._references)
 
     def measured(self, palettes: Held) -> dict[str, Any]:
         """Return what the outputs lose on the windows of calibration and on those held out."""
@@ -153,13 +151,13 @@ class _Heard:
         facts = self.facts("distilled") | {"start": start.digest(), "steps": steps}
 
         def make(folder: Path) -> None:
+            from optimizations.mixed import checkpoint
             from optimizations.mixed.distillation import distilled
 
-            begin = self.calibration.near or (lambda number: self.calibration.calibrate())
-            found = distilled(self.subject, start, steps, begin, self.calibration.run, self.calibration.outputs)
-            save(found, folder)
+            save(distilled(self.subject, start, steps, self.calibration, folder), folder)
+            checkpoint.drop(folder)
 
-        return load(self.memo(facts, make))
+        return load(self.memo(facts, make, resumes=True))
 
     def _measured(self, palettes: Held, examples: Sequence[Example]) -> dict[str, Any] | str:
         if not examples:
@@ -178,11 +176,12 @@ class _Heard:
 def _costs(heard: _Heard, options: Options, memo: Memo) -> dict[str, dict[int, float]]:
     """Return what each weight at each width costs, measured once for all sizes of one package."""
     facts = heard.facts("sensitivity") | {"widths": sorted(set(options.widths)), "compensate": options.compensate}
-    return search.load(
-        memo(
-            facts, lambda folder: search.save(search.measured(heard.subject.large, options.widths, heard.loss), folder)
-        )
-    )
+
+    def make(folder: Path) -> None:
+        tell = heard.calibration.tell
+        search.save(search.measured(heard.subject.large, options.widths, heard.loss, tell), folder)
+
+    return search.load(memo(facts, make))
 
 
 def _written(subject: Subject, palettes: Held, destination: Path) -> dict[str, Any]:

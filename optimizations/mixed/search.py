@@ -16,8 +16,6 @@ from pipeline.types import Example, QuernError
 
 # Runs on each variation of a recording that moments are taken from.
 WINDOWS_PER_VARIATION = 1
-# Of the windows that moments are taken from, every so many is searched on, over and over.
-SEARCHED_EVERY = 3
 # A cost is a power of 2 to a quarter: nearer than that, windows of speech do not tell costs apart.
 _STEPS_PER_OCTAVE = 4
 # Exchanges of width between two weights that are tried, and what one has to lose, as a share, to be kept.
@@ -55,10 +53,17 @@ def _spread_out(places: Sequence[int], count: int) -> list[int]:
 
 
 def measured(
-    large: Sequence[Large], widths: Sequence[int], loss_of: Callable[[Mapping[str, int]], Loss]
+    large: Sequence[Large],
+    widths: Sequence[int],
+    loss_of: Callable[[Mapping[str, int]], Loss],
+    tell: Callable[[str], None],
 ) -> dict[str, dict[int, float]]:
     """Return what the outputs lose with each weight alone at each width."""
-    return {each.label: {width: loss_of({each.label: width}).divergence for width in widths} for each in large}
+    found = {}
+    for number, each in enumerate(large, 1):
+        tell(f"weight {number} of {len(large)} at each width")
+        found[each.label] = {width: loss_of({each.label: width}).typical for width in widths}
+    return found
 
 
 def save(costs: Costs, folder: Path) -> None:
@@ -117,6 +122,7 @@ def exchanged(
     most_bytes: float,
     start: Mapping[str, int],
     divergence: Callable[[Mapping[str, int]], float],
+    tell: Callable[[str], None],
 ) -> dict[str, int]:
     """Return widths under which the outputs lose no more than under `start`, found by exchanges between two weights.
 
@@ -128,7 +134,8 @@ def exchanged(
     """
     best, least = dict(start), divergence(start)
     tried = [best]
-    for _ in range(EXCHANGES):
+    for number in range(1, EXCHANGES + 1):
+        tell(f"exchange {number} of {EXCHANGES} between weights")
         following = (each for each in _exchanges(best, choices, most_bytes) if each not in tried)
         candidate = next(following, None)
         if candidate is None:

@@ -1,29 +1,27 @@
 """The program that is fine-tuned: latent values, entries and biases, and what they lose."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from mil.packing import pack
 from mil.types import BY_NAME
+from optimizations.mixed import lost
 from optimizations.mixed.differentiable import Tensors, differentiable
 from optimizations.mixed.held import Held, Subject, changed, own_biases
-from optimizations.mixed.outputs import LEAST_PROBABILITY, package_with
+from optimizations.mixed.outputs import package_with
 from optimizations.mixed.straight_through import Looked, Rounded, nearest
 from optimizations.mixed.teacher import Call, features_of
 from optimizations.palettes.palette import Weight, values_of
 from pipeline.types import Tensor
 
 # Steps of latent values and of entries, as shares of the median distance between entries; of biases, of their rms.
-_LATENT_STEP, _ENTRY_STEP, _BIAS_STEP = 2e-3, 2e-4, 1e-4
+_LATENT_STEP, _ENTRY_STEP, _BIAS_STEP = 4e-3, 6e-4, 3e-4
 # How far from the edge of what its entry stands for a latent value begins, as a share of that distance.
 _MARGIN = 0.1
-_BETAS, _TINY = (0.9, 0.99), 1e-12
-# How much the relative squared error of one value that weights multiply counts.
-_FEATURES_SHARE = 0.05
+_BETAS, _TINY = (0.95, 0.99), 1e-12
 
 
 class Student:
@@ -39,7 +37,8 @@ class Student:
         names = [label.partition("/")[2] for label in start.weights]
         self._program = differentiable(package, subject.function, {*names, *biases})
         self._subject, self._start, self._outputs = subject, start, outputs
-        self._listened = features_of(subject)
+        self._features = list({each.value: each for each in features_of(subject)}.values())
+        self._listened = {each.value for each in self._features}
         self._weights: dict[str, tuple[torch.Tensor, torch.Tensor, torch.dtype]] = {}
         self._biases: dict[str, tuple[torch.Tensor, torch.dtype]] = {}
         self._steps: list[float] = []
@@ -66,18 +65,41 @@ class Student:
         self._weights[name] = latent, entries, stored.dtype
         self._steps += [_LATENT_STEP * gap, _ENTRY_STEP * gap]
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all that steps change, by name."""
+        state = {f"learned.{place}": each.detach() for place, each in enumerate(self._learned)}
+        for place, moments in self._optimizer.state_dict()["state"].items():
+            state |= {f"{name}.{place}": tensor for name, tensor in moments.items()}
+        return state
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go back to a state."""
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for label, tensor in state.items():
+            name, _, place = label.partition(".")
+            if name == "learned":
+                self._learned[int(place)].data.copy_(tensor)
+            else:
+                moments.setdefault(int(place), {})[name] = tensor
+        self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": moments})
+        self._values = self._detached()
+
     def divergence(self, call: Call) -> float:
         """Return what the outputs of a call lose against the teacher's."""
         with torch.no_grad():
-            return float(self._divergence(call.answers, self._program.run(call.inputs, self._values, ()), None))
+            return float(self._divergence(call.answers, self._program.run(call.inputs, self._values, ()), math.inf))
 
-    def gradients(self, call: Call, tau: float) -> list[torch.Tensor]:
-        """Return the gradient of the loss of a call by each value that the program is run with."""
+    def gradients(self, call: Call, far: float) -> list[torch.Tensor]:
+        """Return the gradient of the loss of a call by each value that the program is run with.
+
+        far   the divergence of a decision from which on more of it counts ever less
+        """
         answers = self._program.run(call.inputs, self._values, self._listened)
-        loss = self._divergence(call.answers, answers, tau)
-        for name in self._listened:
+        loss = self._divergence(call.answers, answers, far)
+        for features in self._features:
+            name = features.value
             if name in answers and answers[name].requires_grad:
-                loss = loss + _FEATURES_SHARE * _relative(call.answers[name], answers[name])
+                loss = loss + lost.by_features(features, call.answers[name], answers[name])
         values = list(self._values.values())
         found = torch.autograd.grad(loss, values, allow_unused=True)
         return [
@@ -116,9 +138,9 @@ class Student:
         weights = {name: Looked.apply(*parts) for name, parts in self._weights.items()}
         return weights | {name: Rounded.apply(*parts) for name, parts in self._biases.items()}
 
-    def _divergence(self, teacher: Tensors, found: Tensors, tau: float | None) -> torch.Tensor:
+    def _divergence(self, teacher: Tensors, found: Tensors, far: float) -> torch.Tensor:
         compared = [each for each in self._outputs if each.dtype.startswith("float") and each.name in found]
-        return torch.stack([_divergence(each, teacher[each.name], found[each.name], tau) for each in compared]).sum()
+        return torch.stack([lost.by_output(each, teacher[each.name], found[each.name], far) for each in compared]).sum()
 
 
 def _inside(original: torch.Tensor, chosen: torch.Tensor, entries: torch.Tensor, gap: float) -> torch.Tensor:
@@ -135,25 +157,3 @@ def _weight(latent: torch.Tensor, entries: torch.Tensor, original: np.ndarray) -
     error = original.astype(np.float64) - entries.double().numpy()[indices]
     nbits = len(entries).bit_length() - 1
     return Weight(pack(indices, BY_NAME[f"uint{nbits}"]), entries.numpy()[None], None, float((error * error).sum()))
-
-
-def _divergence(tensor: Tensor, teacher: torch.Tensor, found: torch.Tensor, tau: float | None) -> torch.Tensor:
-    """Return the divergence as `outputs.Loss` has it; that of single decisions counts less the larger it is."""
-    if tensor.unit == "log probability":
-        return _robust((teacher.exp() * (teacher - found)).sum(-1), tau).mean()
-    if tensor.unit == "probability" and "class" not in tensor.axes:
-        least = LEAST_PROBABILITY
-        a, b = teacher.clamp(least, 1 - least), found.clamp(least, 1 - least)
-        return _robust(a * torch.log(a / b) + (1 - a) * torch.log((1 - a) / (1 - b)), tau).mean()
-    if tensor.unit == "embedding":
-        return (1 - F.cosine_similarity(teacher, found, dim=-1)).mean()
-    return _relative(teacher, found)
-
-
-def _robust(divergence: torch.Tensor, tau: float | None) -> torch.Tensor:
-    return divergence if tau is None else tau * torch.log1p(divergence.clamp(min=0) / tau)
-
-
-def _relative(teacher: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference over the mean square."""
-    return ((found - teacher) ** 2).mean() / (teacher**2).mean().clamp(min=_TINY)

@@ -7,6 +7,7 @@ import torch
 
 from optimizations.mixed.differentiable import Tensors, differentiable
 from optimizations.mixed.held import Subject
+from optimizations.mixed.layers import Features
 from optimizations.mixed.outputs import Run
 from pipeline.types import Arrays, Example
 
@@ -28,7 +29,7 @@ class Teacher:
     def __init__(self, subject: Subject, run: Run) -> None:
         self._source = differentiable(subject.package, subject.function, ())
         self._run = run
-        self._listened = features_of(subject)
+        self._listened = {features.value for features in features_of(subject)}
 
     def calls(self, example: Example) -> list[Call]:
         """Return the calls that an example is run by, or some of them, drawn at random but always the same."""
@@ -52,6 +53,6 @@ class Teacher:
         return kept
 
 
-def features_of(subject: Subject) -> set[str]:
-    """Return the names of the values that the large weights multiply, where they are known."""
-    return {layer.features.value for layer in subject.layers.values() if layer.features}
+def features_of(subject: Subject) -> list[Features]:
+    """Return what the large weights multiply, where it is known."""
+    return [layer.features for layer in subject.layers.values() if layer.features]

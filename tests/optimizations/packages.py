@@ -22,11 +22,13 @@ class DiskMemo:
         self.folder = folder
         self.made = 0
 
-    def __call__(self, recipe, run) -> Path:
+    def __call__(self, recipe, run, resumes=False) -> Path:
         place = self.folder / hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         if not place.exists():
-            place.mkdir(parents=True)
-            run(place)
+            work = place.with_suffix(".work")
+            work.mkdir(parents=True, exist_ok=resumes)
+            run(work)
+            work.rename(place)
             self.made += 1
         return place
 

@@ -16,6 +16,10 @@ import mil  # noqa: E402
 from mil.package import read_package  # noqa: E402
 from mil.program import Program  # noqa: E402
 from optimizations.mixed.differentiable import differentiable  # noqa: E402
+from optimizations.mixed.layers import Features  # noqa: E402
+from optimizations.mixed.lost import by_features as lost_by_features  # noqa: E402
+from optimizations.mixed.lost import by_output as lost_by_output  # noqa: E402
+from optimizations.mixed.lost import lacking  # noqa: E402
 from optimizations.mixed.outputs import loss, run  # noqa: E402
 from optimizations.mixed.straight_through import Looked, Rounded  # noqa: E402
 from optimizations.mixed_palette import Options, apply  # noqa: E402
@@ -128,6 +132,32 @@ def test_it_is_made_once_and_always_the_same(source, made, tmp_path, memo):
     assert content(tmp_path / "a.mlpackage") == content(tmp_path / "b.mlpackage") == content(made[0])
 
 
+def test_a_run_that_is_killed_goes_on_where_it_was(source, made, tmp_path, memo):
+    """It comes to what an uninterrupted run comes to, and does not take the steps before the last checkpoint again."""
+    told, heard = [], []
+
+    def tell(text):
+        told.append(text)
+        if len(told) == 4:
+            raise KeyboardInterrupt
+
+    def near(number):
+        heard.append(number)
+        return HEARD.near(number)
+
+    calibration = replace(HEARD, near=near, tell=tell)
+    with pytest.raises(KeyboardInterrupt):
+        apply(source, options(), memo, tmp_path / "ours.mlpackage", calibration)
+    assert not (tmp_path / "ours.mlpackage").exists()
+    last = heard[-1]
+    heard.clear()
+    apply(source, options(), memo, tmp_path / "ours.mlpackage", calibration)
+    assert min(number for number in heard if number >= 12) > last  # the first lesson is heard again, to measure by
+    assert content(tmp_path / "ours.mlpackage") == content(made[0])
+    assert told[3] == told[4] == f"step 60 of {STEPS} of distillation"
+    assert not list((tmp_path / "store").rglob("*checkpoint*"))
+
+
 def test_no_steps_leave_palettes_as_they_are(source, tmp_path, memo):
     """No step gives the bytes of compensation alone, and the first one hardly changes anything."""
     found = apply(source, options(distill=0), memo, tmp_path / "none.mlpackage", HEARD)
@@ -192,6 +222,33 @@ def test_constants_become_inputs(source):
     assert np.allclose(lifted.released(found)["out"], expected["out"], rtol=0, atol=1e-4)
     gradients = torch.autograd.grad(found["out"][:, :, 0].sum(), list(passed.values()))
     assert all(bool(each.abs().sum() > 0) for each in gradients)
+
+
+def test_undecided_frames_are_to_stay_decided_as_they_were():
+    """Of two frames as far from the teacher's, the one that is decided otherwise loses more; so for events."""
+    teacher = torch.log_softmax(torch.tensor([[0.01, 0.0, -3.0]]), -1)
+    same, other, far = (
+        torch.log_softmax(torch.tensor([each], requires_grad=True), -1)
+        for each in ([0.03, 0.0, -3.0], [-0.01, 0.0, -3.0], [-4.0, 0.0, -3.0])
+    )
+    losses = [float(lost_by_output(CLASSIFIED[0], teacher, each, 0.03)) for each in (same, other)]
+    assert losses[0] < losses[1] == pytest.approx(0.06, rel=0.01)
+    assert lacking(torch.tensor([0.06, 0.05, 0.0, -0.5])).tolist() == pytest.approx([0, 0, 0.05, 0.15])
+    assert float(lost_by_output(CLASSIFIED[0], teacher, far, 0.03)) < 0.3
+    event, left = torch.tensor([[0.51]]), [torch.tensor([[p]]) for p in (0.52, 0.49)]
+    assert lost_by_output(EVENTS[0], event, left[0], 0.03) < lost_by_output(EVENTS[0], event, left[1], 0.03)
+
+
+def test_features_that_are_far_off_count_less():
+    """At one place all channels count together, and a place that fell over no more than it must."""
+    features = Features("y", "input", 0, 4)
+    teacher = torch.ones(3, 4)
+    near, far = torch.ones(3, 4), torch.ones(3, 4)
+    near[0] += 0.1
+    far[0] += 10.0
+    small, large = (float(lost_by_features(features, teacher, each)) for each in (near, far))
+    assert small == pytest.approx(0.5 * 0.1 * np.log1p(0.01 / 0.1) / 3, rel=1e-4)
+    assert large == pytest.approx(0.5 * 0.1 * np.log1p(100 / 0.1) / 3, rel=1e-4)
 
 
 def test_entries_take_the_gradients_of_what_they_stand_for():

@@ -128,6 +128,29 @@ def test_a_killed_build_leaves_only_what_prune_sweeps(tmp_path: Path) -> None:
     assert not list((tmp_path / "s" / ".tmp").iterdir())
 
 
+def test_what_a_killed_run_left_is_given_to_the_next(tmp_path: Path) -> None:
+    """A step that resumes finds its own leavings, and no other's; when it is done, nothing is left of them."""
+    store, seen = Store(tmp_path), []
+
+    def run(folder: Path) -> None:
+        seen.append(sorted(path.name for path in folder.iterdir()))
+        (folder / f"sack {len(seen)}").write_text("flour")
+        (folder / f"sack {len(seen)}").chmod(0o444)
+        for path in folder.iterdir():
+            assert path.name == f"sack {len(seen)}" or path.stat().st_mode & 0o200
+        if len(seen) < 3:
+            raise KeyboardInterrupt
+
+    for recipe in ({"x": 1}, {"x": 2}):
+        with pytest.raises(KeyboardInterrupt):
+            store.get(Step("grind", recipe, run, resumes=True))
+    found = store.get(Step("grind", {"x": 1}, run, resumes=True))
+    assert seen == [[], [], ["sack 1"]]
+    assert sorted(path.name for path in found.path.glob("sack*")) == ["sack 1", "sack 3"]
+    store.prune([key({"x": 1})])
+    assert not list((tmp_path / ".tmp").iterdir())
+
+
 def _count(root: Path, log: Path) -> None:
     def run(folder: Path) -> None:
         with log.open("a") as file:

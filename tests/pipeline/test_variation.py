@@ -41,20 +41,40 @@ def test_silence_and_single_samples_are_varied_too(samples):
 
 
 def test_what_stays_near_is_the_same_each_time_and_new_for_each_number():
-    """One variation of each recording for a number, of about its length and loudness, beginning elsewhere."""
-    recordings = [tone("a", 200), tone("b", 300)]
-    first, again, other = near(recordings, 3), near(recordings, 3), near(recordings, 4)
-    assert [each.name for each in first] == ["a~3", "b~3"]
-    for one, same, new in zip(first, again, other, strict=True):
-        assert np.array_equal(one.samples, same.samples)
-        assert not np.array_equal(one.samples[:100], new.samples[:100])
+    """Of about the length and loudness of the recording, beginning elsewhere."""
+    recording = tone("a", 203)
+    found = [near(recording, number) for number in range(12)]
+    assert [each.name for each in found] == [f"a~{number}" for number in range(12)]
+    assert len({each.samples[:100].tobytes() for each in found}) == 12
+    for number, one in enumerate(found):
+        assert np.array_equal(one.samples, near(recording, number).samples)
         assert one.samples.dtype == np.float32
         assert 1 / 1.08 < one.samples.size / (2 * RATE_HZ) < 1 / 0.92
         assert 0.02 < np.sqrt(np.mean(one.samples**2)) / 0.1 * np.sqrt(2) < 2.1
+
+
+def test_half_of_what_stays_near_is_the_recording_itself():
+    """From another moment of its first second on; its samples are none but those that were recorded."""
+    samples = np.random.default_rng(0).standard_normal(3 * RATE_HZ).astype(np.float32)
+    found = [near(Recording("a", samples, RATE_HZ, "a"), number).samples for number in range(40)]
+    itself = [each for each in found if np.array_equal(np.sort(each), np.sort(samples))]
+    assert 12 < len(itself) < 28
+    starts = {int(np.flatnonzero(samples == each[0])[0]) for each in itself}
+    assert len(starts) == len(itself)
+    assert max(starts) < RATE_HZ
+
+
+def test_of_a_long_recording_another_part_is_taken_each_time():
+    """Two minutes of it, so that a variation of an hour costs no more than one of a talk."""
+    samples = np.arange(300 * 1000, dtype=np.float32)
+    found = [near(Recording("a", samples, 1000, "a"), number).samples for number in range(20)]
+    assert all(each.size < 1.08 * 120 * 1000 for each in found)
+    whole = [each.min() for each in found if each.size == 120 * 1000]
+    assert len(set(whole)) == len(whole) > 3
 
 
 @pytest.mark.parametrize("samples", [np.zeros(1000, np.float32), np.ones(1, np.float32)])
 def test_silence_stays_near_itself(samples):
     """Nothing is divided by zero."""
     recording = Recording("a", samples, RATE_HZ, "a")
-    assert all(np.isfinite(each.samples).all() for number in range(8) for each in near([recording], number))
+    assert all(np.isfinite(near(recording, number).samples).all() for number in range(8))
