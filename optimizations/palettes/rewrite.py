@@ -106,12 +106,18 @@ class _Palettes:
         """Return the key of a weight's palette and the palette, made now or recalled."""
         recipe = palette.recipe(original, layout)
         key = repr(sorted(recipe.items()))
+
+        def make(folder: Path) -> None:
+            self._weights[key] = palette.make(original, layout)
+            palette.save(self._weights[key], folder)
+
         if key not in self._weights:
             try:
-                folder = self._memo(recipe, lambda folder: palette.save(palette.make(original, layout), folder))
+                folder = self._memo(recipe, make)
             except ValueError as error:
                 raise QuernError(f"weight `{large.label}`: {error}") from None
-            self._weights[key] = palette.load(folder)
+            if key not in self._weights:
+                self._weights[key] = palette.load(folder)
         return key, self._weights[key]
 
 

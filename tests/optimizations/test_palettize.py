@@ -340,8 +340,9 @@ def test_a_palette_of_another_weight_is_noticed(tmp_path, memo):
         palette.save(wrong, folder)
         return folder
 
+    apply(source, Options(8), memo, tmp_path / "ours.mlpackage")
     with pytest.raises(QuernError, match="damaged or belongs to another weight"):
-        apply(source, Options(8), confused, tmp_path / "ours.mlpackage")
+        apply(source, Options(8), confused, tmp_path / "recalled.mlpackage")
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path, memo):
