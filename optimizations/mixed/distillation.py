@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -99,17 +98,16 @@ def _lesson(
 ) -> list[Call]:
     """Return the calls of a step: of a few examples of each of some variations, none of which another step hears."""
     generator = np.random.default_rng(step)
-    calls: list[Call] = []
-    for number in count(step * _CALLS):
+    number, calls = step * _CALLS, list[Call]()
+    while len(calls) < _CALLS:
         examples = list(begin(number))
         if not examples:
             raise QuernError("distill: the recordings hold no example; give longer ones")
         places = generator.permutation(len(examples))[:_EXAMPLES]
         for found in threads.map(teacher.calls, [examples[place] for place in places]):
             calls += found
-        if len(calls) >= _CALLS:
-            return [calls[place] for place in generator.permutation(len(calls))[:_CALLS]]
-    raise AssertionError("counting has no end")
+        number += 1
+    return [calls[place] for place in generator.permutation(len(calls))[:_CALLS]]
 
 
 def _mean(parts: Iterable[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
